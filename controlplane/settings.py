@@ -5,8 +5,14 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from podwire.client import Tls
+
+# Kubernetes' own default.
+SERVICE_CIDR: Final = ipaddress.IPv4Network("10.96.0.0/12")
+# What kubeadm's examples and flannel use; each node gets a /24 of it.
+POD_CIDR: Final = ipaddress.IPv4Network("10.244.0.0/16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +52,8 @@ class ApiSettings:
     advertise: str | None = None
     # The CA whose certificates clients must show, and what this server shows them.
     tls: Tls | None = None
-    # Kubernetes' own default.
-    service_cidr: ipaddress.IPv4Network = ipaddress.IPv4Network("10.96.0.0/12")
-    # What kubeadm's examples and flannel use; each node gets a /24 of it.
-    pod_cidr: ipaddress.IPv4Network = ipaddress.IPv4Network("10.244.0.0/16")
+    service_cidr: ipaddress.IPv4Network = SERVICE_CIDR
+    pod_cidr: ipaddress.IPv4Network = POD_CIDR
     node_ports: NodePortRange = NodePortRange()
 
 

@@ -273,6 +273,6 @@ def from_rpc_error(error: grpc.RpcError) -> PodwireError:
     status = rpc_status.from_call(error)
     if status is not None:
         return from_status(status)
-    code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]
-    details: str = error.details() or code.name.lower()  # type: ignore[attr-defined]
+    code: grpc.StatusCode = error.code()
+    details: str = error.details() or code.name.lower()
     return from_status(status_pb2.Status(code=code.value[0], message=details))

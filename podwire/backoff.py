@@ -1,0 +1,28 @@
+"""How long to wait before the next attempt: doubling from `first` to `cap` seconds, with jitter.
+
+The jitter takes up to half of each delay away, so that clients that lost one server together do not come back together.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+
+class Backoff:
+    def __init__(self, first: float, cap: float, *, uniform: Callable[[], float] = random.random) -> None:
+        self._first = first
+        self._cap = cap
+        self._uniform = uniform
+        self._failures = 0
+
+    def next(self) -> float:
+        """Counts a failure; the seconds to wait after it."""
+        # 2**60 seconds exceed every cap; the bound keeps the power from overflowing in a process that runs for years.
+        delay = min(self._first * 2.0 ** min(self._failures, 60), self._cap)
+        self._failures += 1
+        return delay * (0.5 + self._uniform() / 2)
+
+    def reset(self) -> None:
+        """Something worked: the next failure waits `first` seconds again."""
+        self._failures = 0

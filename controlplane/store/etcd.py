@@ -1,0 +1,218 @@
+"""The client of etcd's v3 API: typed calls over its own stubs (docs/decisions/0001-etcd-client.md).
+
+Reads are retried, on the next member, until their deadline. Writes are sent once: after `Unavailable` or `Timeout`
+nobody knows whether one happened, and the caller finds out by reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import grpc.aio
+
+from controlplane.store import watching
+from controlplane.store.api import etcd_pb2 as pb
+from controlplane.store.api.kv_pb2 import KeyValue
+from controlplane.store.endpoints import Endpoints, Member, meaning
+from controlplane.store.leases import Lease, Renewals
+from controlplane.store.watching import Batch
+from podwire import errors
+from podwire.backoff import Backoff
+from podwire.client import Tls
+
+Answer = TypeVar("Answer")
+
+# etcd itself gives a request up after 5 s plus two election timeouts.
+READ_TIMEOUT: Final = 5.0
+WRITE_TIMEOUT: Final = 7.0
+# One attempt of a read, so that a member that swallows requests is left while there is time for another.
+_ATTEMPT_TIMEOUT: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a range holds at `revision`; `more` says that the limit cut it."""
+
+    items: Sequence[KeyValue]
+    revision: int
+    more: bool
+    count: int
+
+
+class Etcd:
+    """`async with Etcd.connect(["http://127.0.0.1:2379"]) as etcd: ...`; one is enough for a process."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+
+    @classmethod
+    def connect(cls, addresses: Sequence[str], *, tls: Tls | None = None) -> Self:
+        """Returns at once; the first call connects."""
+        return cls(Endpoints(addresses, tls))
+
+    async def close(self) -> None:
+        await self._endpoints.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def range(
+        self,
+        key: bytes,
+        range_end: bytes = b"",
+        *,
+        revision: int = 0,
+        limit: int = 0,
+        keys_only: bool = False,
+        serializable: bool = False,
+        timeout: float = READ_TIMEOUT,
+    ) -> Found:
+        """The keys from `key` up to `range_end` (without one: `key` alone), linearizable unless said otherwise.
+
+        `revision` asks for the state at a past one and raises `Compacted` where it is gone.
+        """
+        request = pb.RangeRequest(
+            key=key,
+            range_end=range_end,
+            revision=revision,
+            limit=limit,
+            keys_only=keys_only,
+            serializable=serializable,
+        )
+        answer = await self._read(lambda member, left: member.kv.Range(request, timeout=left), timeout)
+        return Found(answer.kvs, answer.header.revision, answer.more, answer.count)
+
+    async def get(self, key: bytes, *, timeout: float = READ_TIMEOUT) -> KeyValue | None:
+        found = await self.range(key, timeout=timeout)
+        return found.items[0] if found.items else None
+
+    async def put(self, key: bytes, value: bytes, *, lease: int = 0, timeout: float = WRITE_TIMEOUT) -> int:
+        """Writes one key; the revision of the write."""
+        request = pb.PutRequest(key=key, value=value, lease=lease)
+        answer = await self._write(lambda member: member.kv.Put(request, timeout=timeout))
+        return answer.header.revision
+
+    async def delete(self, key: bytes, range_end: bytes = b"", *, timeout: float = WRITE_TIMEOUT) -> int:
+        """Deletes a key or a range; how many keys there were."""
+        request = pb.DeleteRangeRequest(key=key, range_end=range_end)
+        answer = await self._write(lambda member: member.kv.DeleteRange(request, timeout=timeout))
+        return answer.deleted
+
+    async def txn(
+        self,
+        compares: Sequence[pb.Compare],
+        success: Sequence[pb.RequestOp],
+        failure: Sequence[pb.RequestOp] = (),
+        *,
+        timeout: float = WRITE_TIMEOUT,
+    ) -> pb.TxnResponse:
+        """Does `success` if all of `compares` hold, else `failure`, in one revision. At most 128 of each."""
+        request = pb.TxnRequest(compare=compares, success=success, failure=failure)
+        return await self._write(lambda member: member.kv.Txn(request, timeout=timeout))
+
+    def watch(self, key: bytes, range_end: bytes = b"", *, start_revision: int = 0) -> AsyncGenerator[Batch, None]:
+        """Every change of the range from `start_revision` (0: from now) on, in batches of whole revisions.
+
+        Lost connections are hidden. Raises `Compacted` where the position is older than etcd's history. Close it with
+        `contextlib.aclosing`; a cancelled read ends it.
+        """
+        return watching.watch(self._endpoints, key, range_end, start_revision)
+
+    async def grant(self, ttl: int, *, timeout: float = WRITE_TIMEOUT) -> Lease:
+        """A new lease of `ttl` seconds."""
+        clock = asyncio.get_running_loop().time
+        sent = clock()
+        request = pb.LeaseGrantRequest(TTL=ttl)
+        answer = await self._write(lambda member: member.lease.LeaseGrant(request, timeout=timeout))
+        lease = Lease(self._endpoints, answer.ID, answer.TTL, clock)
+        lease.renewed(sent, answer.TTL)
+        return lease
+
+    async def adopt(self, lease_id: int, *, timeout: float = READ_TIMEOUT) -> Lease | None:
+        """A lease that another process was granted, or None where it is gone. Renew it before relying on it."""
+        request = pb.LeaseTimeToLiveRequest(ID=lease_id)
+        answer = await self._read(lambda member, left: member.lease.LeaseTimeToLive(request, timeout=left), timeout)
+        if answer.TTL <= 0:
+            return None
+        return Lease(self._endpoints, lease_id, answer.grantedTTL, asyncio.get_running_loop().time)
+
+    def renewals(self) -> Renewals:
+        """A shared stream of renewals; its `run` needs a task."""
+        return Renewals(self._endpoints, asyncio.get_running_loop().time)
+
+    async def compact(self, revision: int, *, timeout: float = WRITE_TIMEOUT) -> None:
+        """Gives the history before `revision` up; `Compacted` where that has happened already."""
+        request = pb.CompactionRequest(revision=revision)
+        await self._write(lambda member: member.kv.Compact(request, timeout=timeout))
+
+    async def members(self, *, timeout: float = READ_TIMEOUT) -> Sequence[pb.Member]:
+        request = pb.MemberListRequest()
+        answer = await self._read(lambda member, left: member.cluster.MemberList(request, timeout=left), timeout)
+        return answer.members
+
+    async def status(self, *, timeout: float = READ_TIMEOUT) -> dict[str, pb.StatusResponse | errors.PodwireError]:
+        """What each endpoint says of itself, by address."""
+
+        async def ask(member: Member) -> pb.StatusResponse | errors.PodwireError:
+            try:
+                return await member.maintenance.Status(pb.StatusRequest(), timeout=timeout)
+            except grpc.aio.AioRpcError as error:
+                return meaning(error)
+
+        answers = await asyncio.gather(*(ask(member) for member in self._endpoints.members))
+        return {member.address: answer for member, answer in zip(self._endpoints.members, answers, strict=True)}
+
+    async def defragment(self, address: str, *, timeout: float = 60.0) -> None:
+        """Gives free space of the member at `address` back to its file system; it answers nothing else meanwhile."""
+        for member in self._endpoints.members:
+            if member.address == address:
+                try:
+                    await member.maintenance.Defragment(pb.DefragmentRequest(), timeout=timeout)
+                except grpc.aio.AioRpcError as error:
+                    raise meaning(error) from None
+
+    async def alarms(self, *, timeout: float = READ_TIMEOUT) -> Sequence[pb.AlarmMember]:
+        request = pb.AlarmRequest(action=pb.AlarmRequest.GET)
+        answer = await self._read(lambda member, left: member.maintenance.Alarm(request, timeout=left), timeout)
+        return answer.alarms
+
+    async def disarm(self, alarm: pb.AlarmMember, *, timeout: float = WRITE_TIMEOUT) -> None:
+        request = pb.AlarmRequest(action=pb.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm)
+        await self._write(lambda member: member.maintenance.Alarm(request, timeout=timeout))
+
+    async def _read(self, call: Callable[[Member, float], Awaitable[Answer]], timeout: float) -> Answer:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout
+        backoff = Backoff(0.02, 0.5)
+        while True:
+            member = self._endpoints.current
+            try:
+                return await call(member, min(max(deadline - clock(), 0.001), _ATTEMPT_TIMEOUT))
+            except grpc.aio.AioRpcError as error:
+                wrong = meaning(error)
+                if not isinstance(wrong, errors.Unavailable | errors.Timeout):
+                    raise wrong from None
+                self._endpoints.failed(member)
+                delay = backoff.next()
+                if clock() + delay >= deadline:
+                    raise wrong from None
+            await asyncio.sleep(delay)
+
+    async def _write(self, call: Callable[[Member], Awaitable[Answer]]) -> Answer:
+        member = self._endpoints.current
+        try:
+            return await call(member)
+        except grpc.aio.AioRpcError as error:
+            wrong = meaning(error)
+            if isinstance(wrong, errors.Unavailable | errors.Timeout):
+                self._endpoints.failed(member)
+            raise wrong from None

@@ -1,0 +1,148 @@
+"""Leases with a deadline of their own.
+
+The holder of a lease must stop acting no later than the server would give what it guards to another, whether or not
+any answer comes: the deadline counts from the moment a renewal was sent, on this process' monotonic clock, which is
+never later than the server's own count from the moment it received it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import grpc.aio
+import structlog
+
+from controlplane.store.api import etcd_pb2 as pb
+from controlplane.store.endpoints import Endpoints, LeaseLost, meaning, reason_of
+from podwire import errors
+from podwire.backoff import Backoff
+
+log = structlog.get_logger(__name__)
+
+# A renewal every third of the time to live: two may fail before the lease does.
+_RENEWALS_A_LIFE: Final = 3
+
+
+class Lease:
+    """A lease of `ttl` seconds. `deadline` is when it may be gone, in the clock's seconds."""
+
+    def __init__(self, endpoints: Endpoints, lease_id: int, ttl: int, clock: Callable[[], float]) -> None:
+        self.id = lease_id
+        self.ttl = ttl
+        self.deadline = 0.0
+        self._endpoints = endpoints
+        self._clock = clock
+
+    def renewed(self, sent: float, ttl: int) -> None:
+        """The server answered a request sent at `sent` that the lease lives for `ttl` seconds."""
+        if ttl <= 0:
+            raise LeaseLost(f"the lease {self.id:x} has expired")
+        self.deadline = max(self.deadline, sent + ttl)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds for which the lease is certain to be held; not positive when it may be gone."""
+        return self.deadline - self._clock()
+
+    async def keep(self) -> NoReturn:
+        """Renews the lease until it is lost, and raises `LeaseLost` no later than its deadline."""
+        try:
+            async with asyncio.timeout_at(self.deadline) as limit:
+                while True:
+                    await asyncio.sleep(self.ttl / _RENEWALS_A_LIFE)
+                    await self.renew()
+                    limit.reschedule(self.deadline)
+        except TimeoutError:
+            raise LeaseLost(f"the lease {self.id:x} could not be renewed in time") from None
+
+    async def renew(self) -> None:
+        """Renews the lease once; tries until an answer comes, so the caller sets the limit. Raises `LeaseLost`."""
+        backoff = Backoff(0.02, 0.5)
+        while True:
+            member = self._endpoints.current
+            sent = self._clock()
+            call = member.lease.LeaseKeepAlive(timeout=self.ttl / _RENEWALS_A_LIFE)
+            try:
+                await call.write(pb.LeaseKeepAliveRequest(ID=self.id))
+                response = await call.read()
+                if isinstance(response, pb.LeaseKeepAliveResponse):
+                    return self.renewed(sent, response.TTL)
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+                # InvalidStateError is gRPC's answer to a write on a stream that has ended already.
+                log.debug(
+                    "lease not renewed, trying again", lease=self.id, member=member.address, error=reason_of(error)
+                )
+            finally:
+                call.cancel()
+            self._endpoints.failed(member)
+            await asyncio.sleep(backoff.next())
+
+    async def revoke(self, *, timeout: float = 2.0) -> None:
+        """Ends the lease and deletes its keys. One that is gone already, or that etcd cannot hear of, expires."""
+        try:
+            await self._endpoints.current.lease.LeaseRevoke(pb.LeaseRevokeRequest(ID=self.id), timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            log.debug("lease not revoked, it will expire", lease=self.id, error=str(meaning(error)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    sent: float
+    answer: asyncio.Future[int]
+
+
+class Renewals:
+    """One stream of renewals for a thousand leases. `run` owns the stream; `renew` is for any number of tasks."""
+
+    def __init__(self, endpoints: Endpoints, clock: Callable[[], float]) -> None:
+        self._endpoints = endpoints
+        self._clock = clock
+        self._wanted: asyncio.Queue[int] = asyncio.Queue()
+        self._asked: dict[int, _Asked] = {}
+
+    async def renew(self, lease: Lease) -> None:
+        """Like `Lease.renew`, on the shared stream."""
+        asked = self._asked.get(lease.id)
+        if asked is None:
+            asked = _Asked(self._clock(), asyncio.get_running_loop().create_future())
+            self._asked[lease.id] = asked
+            self._wanted.put_nowait(lease.id)
+        # Shielded: another task may wait for the same answer.
+        lease.renewed(asked.sent, await asyncio.shield(asked.answer))
+
+    async def run(self) -> NoReturn:
+        backoff = Backoff(0.02, 0.5)
+        while True:
+            member = self._endpoints.current
+            call = member.lease.LeaseKeepAlive()
+            try:
+                # What was asked on a stream that broke is asked again.
+                self._wanted = asyncio.Queue()
+                for lease_id in self._asked:
+                    self._wanted.put_nowait(lease_id)
+                async with asyncio.TaskGroup() as owner:
+                    owner.create_task(self._ask(call), name="ask for renewals")
+                    owner.create_task(self._listen(call, backoff), name="hear of renewals")
+            except* (grpc.aio.AioRpcError, asyncio.InvalidStateError, errors.Unavailable) as lost:
+                log.debug(
+                    "lease stream lost, opening it again", member=member.address, error=reason_of(lost.exceptions[0])
+                )
+            finally:
+                call.cancel()
+            self._endpoints.failed(member)
+            await asyncio.sleep(backoff.next())
+
+    async def _ask(self, call: Any) -> NoReturn:
+        while True:
+            await call.write(pb.LeaseKeepAliveRequest(ID=await self._wanted.get()))
+
+    async def _listen(self, call: Any, backoff: Backoff) -> NoReturn:
+        while (response := await call.read()) is not grpc.aio.EOF:
+            backoff.reset()
+            asked = self._asked.pop(response.ID, None)
+            if asked is not None:
+                asked.answer.set_result(response.TTL)
+        raise errors.Unavailable("etcd ended the stream of renewals")

@@ -1,8 +1,8 @@
 """Routes to the other nodes' pods, through those nodes' addresses; on nodes that share a layer 2 network.
 
 Ours are the routes of protocol 117 in the main table, and no other route is ever touched. What to change is a pure
-function of the routes that are there and those wanted. A link that goes down takes routes with it without a word about
-each, so `run` looks again whenever an interface or an address changes.
+function of the routes that are there and those wanted. An interface that goes down takes routes with it, without a word
+about each; when it is up again the kernel tells of the route to its own network, and `run` puts ours back.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from cni.threads import run_to_end
 PROTOCOL: Final = 117
 """A routing protocol number that nobody has (iproute2's rt_protos; below 128 are the kernel's and routing daemons')."""
 
-_LINKS_AND_ADDRESSES: Final = 0x1 | 0x10
-"""RTMGRP_LINK and RTMGRP_IPV4_IFADDR (linux/rtnetlink.h)."""
+_ROUTE_EVENTS: Final = 0x40
+"""RTMGRP_IPV4_ROUTE (linux/rtnetlink.h). Pods that come and go make none of these on the node."""
 
 
 class RoutesError(Exception):
@@ -71,10 +71,10 @@ class Routes:
         await self._converge()
 
     async def run(self) -> NoReturn:
-        """Keeps the routes as interfaces and addresses come and go."""
+        """Keeps the routes as interfaces go down and up, and where somebody deletes one."""
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as events:
-            events.bind((0, _LINKS_AND_ADDRESSES))
+            events.bind((0, _ROUTE_EVENTS))
             while True:
                 await _wait_readable(loop, events)
                 _drain(events)
@@ -94,7 +94,7 @@ def _apply(wanted: Mapping[IPv4Network, IPv4Address]) -> None:
         change = plan(rtnetlink.routes(kernel, protocol=PROTOCOL), wanted)
         for network in change.delete:
             rtnetlink.delete_route(kernel, network, protocol=PROTOCOL)
-        for network, via in (change.add | change.replace).items():
+        for network, via in {**change.add, **change.replace}.items():
             try:
                 rtnetlink.add_route(kernel, network, via, protocol=PROTOCOL, replace=network in change.replace)
             except NetlinkError as error:
@@ -107,10 +107,10 @@ def _apply(wanted: Mapping[IPv4Network, IPv4Address]) -> None:
 
 
 async def _wait_readable(loop: asyncio.AbstractEventLoop, events: socket.socket) -> None:
-    readable = loop.create_future()
-    loop.add_reader(events, lambda: readable.done() or readable.set_result(None))
+    readable = asyncio.Event()
+    loop.add_reader(events, readable.set)
     try:
-        await readable
+        await readable.wait()
     finally:
         loop.remove_reader(events)
 

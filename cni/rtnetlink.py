@@ -41,7 +41,7 @@ PROTOCOL_BOOT: Final = 3
 
 
 class Link(NamedTuple):
-    """An interface. `id` is its index; `master` is the index of the bridge it is a port of, 0 without one; `kind` as in `ip -d link`."""
+    """An interface. `id` is its index; `master` the index of its bridge, 0 without one; `kind` as in `ip -d link`."""
 
     id: int
     name: str

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab.oci import File
@@ -32,12 +33,16 @@ def run(argv: list[str]) -> str:
     return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False).stdout
 
 
-def with_libraries(program: Path, destination: str) -> dict[str, File]:
-    """The program at `destination`, and its libraries where the loader of the image will look for them."""
+def with_libraries(program: Path, destination: str, *, opened_later: Sequence[str] = ()) -> dict[str, File]:
+    """The program at `destination`, and its libraries where the loader of the image will look for them.
+
+    `opened_later` names what the program does not tell that it needs, found beside the C library.
+    """
     listing = run(["ldd", str(program)])
     if missing := _MISSING.findall(listing):
         raise MissingProgram(f"{program.name} needs {', '.join(missing)}, not on this machine: run scripts/setup")
     libraries = [Path(path) for path in _LIBRARY.findall(listing)]
+    libraries += [path.parent / name for path in libraries if path.name == "libc.so.6" for name in opened_later]
     tree = {destination: File(program.read_bytes(), 0o755)}
     for library in libraries:
         tree[_place(library)] = File(library.read_bytes(), 0o755)

@@ -90,7 +90,8 @@ _HTTPD_FOREGROUND = """\
 #!/bin/sh
 # The pid file of a container that was killed would keep the next start from serving.
 rm -f /run/httpd.pid
-exec httpd -DFOREGROUND
+# By its path: the shell takes busybox' own httpd otherwise.
+exec "$HTTPD_PREFIX/bin/httpd" -DFOREGROUND
 """
 
 
@@ -172,7 +173,8 @@ def _nginx() -> oci.Tree:
 def _httpd() -> oci.Tree:
     types = "".join(f"{kind} {endings}\n" for kind, endings in _TYPES.items())
     return {
-        **binaries.with_libraries(binaries.find("apache2"), f"{_HTTPD}/bin/httpd"),
+        # The C library opens libgcc_s when a thread ends.
+        **binaries.with_libraries(binaries.find("apache2"), f"{_HTTPD}/bin/httpd", opened_later=["libgcc_s.so.1"]),
         **{f"{_HTTPD}/modules/mod_{name}.so": binaries.apache_module(name) for name in _HTTPD_MODULES},
         f"{_HTTPD}/bin/httpd-foreground": File(_HTTPD_FOREGROUND.encode(), 0o755),
         f"{_HTTPD}/conf/httpd.conf": File(_HTTPD_CONF.encode()),

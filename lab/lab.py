@@ -82,6 +82,7 @@ class Lab:
         """Starts a program of a host, or the whole host, and returns when it answers."""
         async with self._alone():
             if program is not None:
+                self._require_on(host)
                 await self._start(host, program)
             else:
                 await asyncio.to_thread(network.connect_hosts, self.plan, [host])
@@ -262,6 +263,10 @@ class Lab:
         lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:] if log.exists() else []
         shown = "".join(f"\n    {line}" for line in lines)
         return f"{name} on host {self.plan.name}/{host.name} {what}; the end of {log}:{shown}"
+
+    def _require_on(self, host: Host) -> None:
+        if not network.is_on(host.netns):
+            raise LabError(f"host {host.lab}/{host.name} is off; `podwire-lab start {host.lab}/{host.name}`")
 
     def _push(self, found: Sequence[oci.Image]) -> None:
         host = self.plan.registry

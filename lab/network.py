@@ -77,7 +77,7 @@ def disconnect(namespaces: Iterable[Path]) -> None:
         if netns.exists():
             _checked(["ip", "netns", "delete", netns.name])
     # `ip netns` makes the folder a mount point and leaves it: with nothing in it, it is a trace too.
-    if NETNS_ROOT.is_mount() and not any(NETNS_ROOT.iterdir()):
+    if NETNS_ROOT.exists() and not any(NETNS_ROOT.iterdir()):
         subprocess.run(["umount", NETNS_ROOT], capture_output=True, check=False)
 
 

@@ -119,12 +119,13 @@ def session_of(leader: Process, netns: Path) -> list[Process]:
 
 def inhabitants(namespaces: Collection[Path]) -> list[Process]:
     """Every process in one of the network namespaces, except this one."""
-    wanted = {(stat.st_dev, stat.st_ino) for stat in (path.stat() for path in namespaces)}
+    wanted = {(stat.st_dev, stat.st_ino) for stat in (path.stat() for path in namespaces if path.exists())}
     found = []
     for pid in _pids(Path("/proc")):
         try:
             stat = Path(f"/proc/{pid}/ns/net").stat()
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            # It has ended, or it is one that not even root may look into: none that a lab has started.
             continue
         if (stat.st_dev, stat.st_ino) in wanted and pid != os.getpid() and (process := Process.now(pid)) is not None:
             found.append(process)

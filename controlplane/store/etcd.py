@@ -14,7 +14,7 @@ from typing import Final, Self, TypeVar
 
 import grpc.aio
 
-from controlplane.store import watching
+from controlplane.store import operations, watching
 from controlplane.store.api import etcd_pb2 as pb
 from controlplane.store.api.kv_pb2 import KeyValue
 from controlplane.store.endpoints import Endpoints, Member, meaning
@@ -94,6 +94,13 @@ class Etcd:
     async def get(self, key: bytes, *, timeout: float = READ_TIMEOUT) -> KeyValue | None:
         found = await self.range(key, timeout=timeout)
         return found.items[0] if found.items else None
+
+    async def read_many(self, wanted: Sequence[bytes], *, timeout: float = READ_TIMEOUT) -> list[KeyValue | None]:
+        """The state of up to 128 keys at one revision, linearizable."""
+        request = pb.TxnRequest(success=[operations.read(key) for key in wanted])
+        answer = await self._read(lambda member, left: member.kv.Txn(request, timeout=left), timeout)
+        found = [response.response_range.kvs for response in answer.responses]
+        return [kvs[0] if kvs else None for kvs in found]
 
     async def put(self, key: bytes, value: bytes, *, lease: int = 0, timeout: float = WRITE_TIMEOUT) -> int:
         """Writes one key; the revision of the write."""

@@ -1,0 +1,267 @@
+"""From a change to those who watch it.
+
+Watchers of equal selections share a channel. What happens costs once a channel, not once a watcher: a change is looked
+at, becomes an event's bytes, and stands in the channel's log; a watcher is a position in that log. When it asks it gets
+all that has gathered since, whole revisions only, and those that stand at the same position get the very same bytes.
+
+A log lasts until its slowest watcher has read it, and no watcher may be further behind than a limit: one that is, is
+ended, so that a reader that stands still costs bounded memory and nobody else's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+from controlplane.store import wire
+from controlplane.store.entries import Change
+from controlplane.store.selection import By, Route, Selection
+from podwire import errors
+
+# gRPC clients take 4 MiB by default; a revision, which is never cut, has at most etcd's 1.5 MiB.
+BATCH_BYTES: Final = 2 * 1024 * 1024 - 64 * 1024
+# How often a channel looks for what every watcher has read and for who is too slow: once so many bytes have come.
+_TRIM_BYTES: Final = 256 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """The events of one revision in one channel. `end` counts the channel's bytes up to and with this block."""
+
+    revision: int
+    parts: list[bytes]
+    size: int
+    end: int = 0
+
+
+def block(revision: int, pairs: Iterable[tuple[bytes, bytes]]) -> Block:
+    """Of the headers and items of a revision's events."""
+    parts = list(chain.from_iterable(pairs))
+    return Block(revision, parts, sum(map(len, parts)))
+
+
+def event_of(change: Change, selection: Selection) -> tuple[bytes, bytes] | None:
+    """What `change` is to a watcher of `selection`: an event's header and item, or nothing."""
+    before = change.old is not None and selection.matches(change.old)
+    after = change.new is not None and selection.matches(change.new)
+    if after:
+        assert change.new is not None
+        framed = change.new.item
+        return wire.event_header(wire.MODIFIED if before else wire.ADDED, len(framed)), framed
+    if before:
+        framed = change.departed()
+        return wire.event_header(wire.DELETED, len(framed)), framed
+    return None
+
+
+class Watcher:
+    """One reader of a channel, with what it must be told before: the past, or everything there is."""
+
+    def __init__(self, channel: Channel, past: Iterator[Block], leave: Callable[[Watcher], None]) -> None:
+        self._channel = channel
+        self._past: Iterator[Block] | None = past
+        self._held: Block | None = None
+        self._leave = leave
+        self.position = channel.end_index
+        self.read_bytes = channel.end_bytes
+        self.error: errors.PodwireError | None = None
+        # Called once when the watcher is ended from the server's side while it does not wait for events.
+        self.on_end: Callable[[], None] = lambda: None
+
+    def take(self) -> bytes:
+        """What there is now, as the events of a response; empty when there is nothing. Raises what ended it."""
+        if self.error is not None:
+            raise self.error
+        if self._past is not None:
+            batch = self._take_past()
+            if batch:
+                return batch
+            self._past = None
+        return self._channel.take(self)
+
+    async def wait(self) -> None:
+        """Until there may be something to take."""
+        if self.error is None and self.position == self._channel.end_index:
+            await self._channel.wait()
+
+    def close(self) -> None:
+        self._leave(self)
+
+    def end(self, error: errors.PodwireError) -> None:
+        if self.error is None:
+            self.error = error
+            self.on_end()
+
+    def _take_past(self) -> bytes:
+        assert self._past is not None
+        parts: list[bytes] = []
+        size = 0
+        following = self._held or next(self._past, None)
+        while following is not None and (not parts or size + following.size <= BATCH_BYTES):
+            parts.extend(following.parts)
+            size += following.size
+            following = next(self._past, None)
+        self._held = following
+        return b"".join(parts)
+
+
+class Channel:
+    """The log of one selection."""
+
+    def __init__(self, selection: Selection, route: Route, lag_limit: int) -> None:
+        self.selection = selection
+        self.route = route
+        self.watchers: set[Watcher] = set()
+        self.end_bytes = 0
+        self._log: list[Block] = []
+        self._base = 0
+        self._lag_limit = lag_limit
+        self._trim_at = _TRIM_BYTES
+        self._waiting: list[asyncio.Future[None]] = []
+        # What was joined last: from, to, bytes.
+        self._joined: tuple[int, int, bytes] = (0, 0, b"")
+
+    @property
+    def end_index(self) -> int:
+        return self._base + len(self._log)
+
+    def publish(self, change: Change) -> None:
+        event = event_of(change, self.selection)
+        if event is None:
+            return
+        header, framed = event
+        size = len(header) + len(framed)
+        self.end_bytes += size
+        if self._log and self._log[-1].revision == change.revision:
+            last = self._log[-1]
+            last.parts += event
+            last.size += size
+            last.end = self.end_bytes
+        else:
+            self._log.append(Block(change.revision, [header, framed], size, self.end_bytes))
+        self._wake()
+        if self.end_bytes >= self._trim_at:
+            self._trim()
+
+    def take(self, watcher: Watcher) -> bytes:
+        start = watcher.position - self._base
+        if start >= len(self._log):
+            return b""
+        if self._joined[0] == watcher.position and self._joined[1] == self.end_index:
+            data = self._joined[2]
+            watcher.position = self.end_index
+            watcher.read_bytes = self.end_bytes
+            return data
+        stop = start
+        limit = watcher.read_bytes + BATCH_BYTES
+        while stop < len(self._log) and (stop == start or self._log[stop].end <= limit):
+            stop += 1
+        data = b"".join(chain.from_iterable(taken.parts for taken in self._log[start:stop]))
+        watcher.position = self._base + stop
+        watcher.read_bytes = self._log[stop - 1].end
+        self._joined = (self._base + start, watcher.position, data)
+        return data
+
+    async def wait(self) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        await future
+
+    def end(self, error: errors.PodwireError) -> None:
+        for watcher in list(self.watchers):
+            watcher.end(error)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting:
+            for future in self._waiting:
+                if not future.done():
+                    future.set_result(None)
+            self._waiting.clear()
+
+    def _trim(self) -> None:
+        """Ends who is too far behind, and forgets what everybody else has read."""
+        for watcher in list(self.watchers):
+            if self.end_bytes - watcher.read_bytes > self._lag_limit:
+                watcher.end(
+                    errors.SlowWatcher(
+                        f"the watcher is more than {self._lag_limit >> 20} MiB of events behind: "
+                        "list again, and read faster"
+                    )
+                )
+        reading = [watcher.position for watcher in self.watchers if watcher.error is None]
+        done = min(reading, default=self.end_index) - self._base
+        del self._log[:done]
+        self._base += done
+        self._trim_at = self.end_bytes + _TRIM_BYTES
+
+
+class ChannelIndex:
+    """The channels of one kind, found by what they select: a change meets only those it may matter to."""
+
+    def __init__(self, lag_limit: int) -> None:
+        self._lag_limit = lag_limit
+        self._channels: dict[Selection, Channel] = {}
+        self._by_route: dict[Route, list[Channel]] = {}
+        # Paths by which at least one channel is indexed.
+        self._paths: dict[str, int] = {}
+
+    def open(self, selection: Selection, past: Iterator[Block]) -> Watcher:
+        """A watcher of what comes after this moment, and of `past` before it."""
+        channel = self._channels.get(selection)
+        if channel is None:
+            route = selection.route()
+            channel = self._channels[selection] = Channel(selection, route, self._lag_limit)
+            self._by_route.setdefault(route, []).append(channel)
+            if route.by is By.FIELD:
+                self._paths[route.path] = self._paths.get(route.path, 0) + 1
+        watcher = Watcher(channel, past, self._leave)
+        channel.watchers.add(watcher)
+        return watcher
+
+    def publish(self, change: Change) -> None:
+        for channel in self._interested(change):
+            channel.publish(change)
+
+    def end(self, error: errors.PodwireError) -> None:
+        """Ends every watcher."""
+        for channel in list(self._channels.values()):
+            channel.end(error)
+
+    @property
+    def watchers(self) -> int:
+        return sum(len(channel.watchers) for channel in self._channels.values())
+
+    def _interested(self, change: Change) -> Iterator[Channel]:
+        entry = change.new or change.old
+        assert entry is not None
+        find = self._by_route.get
+        none: Sequence[Channel] = ()
+        yield from find(Route(By.ALL), none)
+        yield from find(Route(By.NAMESPACE, entry.namespace), none)
+        yield from find(Route(By.KEY, entry.key), none)
+        for path in self._paths:
+            old = change.old.fields[path] if change.old is not None else None
+            new = change.new.fields[path] if change.new is not None else None
+            if old is not None:
+                yield from find(Route(By.FIELD, old, path), none)
+            if new is not None and new != old:
+                yield from find(Route(By.FIELD, new, path), none)
+
+    def _leave(self, watcher: Watcher) -> None:
+        channel = watcher._channel
+        channel.watchers.discard(watcher)
+        if channel.watchers or self._channels.get(channel.selection) is not channel:
+            return
+        del self._channels[channel.selection]
+        channels = self._by_route[channel.route]
+        channels.remove(channel)
+        if not channels:
+            del self._by_route[channel.route]
+        if channel.route.by is By.FIELD:
+            self._paths[channel.route.path] -= 1
+            if not self._paths[channel.route.path]:
+                del self._paths[channel.route.path]

@@ -193,13 +193,13 @@ def test_a_pump_survives_a_full_disk_and_says_what_is_missing(pump: PumpProcess)
         pytest.skip("needs root: mounts a small tmpfs")
     small = pump.folder / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)], check=True)
     try:
         pump.start()
         log = pump.attach(log=small / "c1.log")
         filler = small / "filler"
         with pytest.raises(OSError):
-            filler.write_bytes(b"x" * 100_000)
+            filler.write_bytes(b"x" * (8 << 20))
         text = b"x" * 999 + b"\n"
         with (pump.folder / "c1.out").open("wb", buffering=0) as out:
             # Twice what the pipe holds: the writer must not block.

@@ -1,0 +1,188 @@
+"""Carrying out the steps of a plan: the calls, the events that users see, and what failures mean.
+
+A step that fails is remembered under its key with the time of its retry; the worker's next plan leaves it out until
+then. Nothing is retried here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from nodeagent.containerd.client import ContainerdError, RuntimeUnavailable
+from nodeagent.containers.errors import ContainerError, ImageError, SandboxError
+from nodeagent.model import PodUid
+from nodeagent.pods.backoff import NODE_PACE, USER_PACE, Pace
+from nodeagent.pods.environment import ConfigError, environment
+from nodeagent.pods.memory import Memory
+from nodeagent.pods.planning import (
+    EnsureImage,
+    PrepareVolumes,
+    RemoveContainer,
+    RemovePod,
+    RemoveSandbox,
+    RunSandbox,
+    StartContainer,
+    Step,
+    StopContainer,
+    StopReason,
+)
+from nodeagent.pods.status import ERR_IMAGE_PULL
+from nodeagent.pods.surroundings import Surroundings
+from nodeagent.volumes.volumes import UnsupportedVolume, VolumeError
+from podwire import errors, v1
+
+log = structlog.get_logger(__name__)
+
+CONFIG_ERROR: Final = "CreateContainerConfigError"
+FAILED_MOUNT: Final = "FailedMount"
+# Kubernetes mounts again after 0.5 s, doubling up to 2 min 2 s.
+VOLUME_PACE: Final = Pace(0.5, 122.0)
+
+
+class Steps:
+    def __init__(self, surroundings: Surroundings, memory: Memory) -> None:
+        self._with = surroundings
+        self._memory = memory
+        self.removed = False
+        """Nothing of the pod is left, and the API knows."""
+
+    async def carry_out(self, pod: v1.Pod, step: Step, *, gone: bool) -> None:
+        """Does the step and remembers what came of it; `gone`: the API has the pod no longer."""
+        try:
+            await self._do(pod, step, gone=gone)
+        except ImageError as error:
+            self._failed(step, error.reason, error.message, USER_PACE)
+            self._announce_image_failure(pod, step, error)
+        except ContainerError as error:
+            self._failed(step, error.reason, error.message, USER_PACE)
+            self._announce_failure(pod, step, error.message)
+        except (ConfigError, UnsupportedVolume) as error:
+            self._failed(step, CONFIG_ERROR, str(error), USER_PACE)
+            self._announce_failure(pod, step, str(error))
+        except VolumeError as error:
+            self._failed(step, FAILED_MOUNT, str(error), VOLUME_PACE)
+            self._with.announce(pod, "Warning", FAILED_MOUNT, str(error))
+        except SandboxError as error:
+            self._failed(step, "FailedCreatePodSandBox", str(error), NODE_PACE)
+            self._with.announce(pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+        except (RuntimeUnavailable, errors.Unavailable, errors.Overloaded, errors.Timeout) as error:
+            self._failed(step, type(error).__name__, str(error), NODE_PACE)
+        except (ContainerdError, errors.PodwireError, OSError) as error:
+            log.warning("step failed", pod=self._name(pod), step=step.key, error=str(error))
+            self._failed(step, type(error).__name__, str(error), NODE_PACE)
+        else:
+            self._memory.succeeded(step.key)
+
+    async def _do(self, pod: v1.Pod, step: Step, *, gone: bool) -> None:
+        runtime = self._with.runtime
+        match step:
+            case RunSandbox():
+                self._memory.keep_sandbox(await runtime.run_sandbox(pod, step.attempt))
+            case RemoveSandbox():
+                await runtime.remove_sandbox(step.sandbox)
+                self._memory.drop_sandbox(step.sandbox)
+            case PrepareVolumes():
+                await self._with.volumes.prepare(pod)
+                self._memory.volumes_ready = True
+            case EnsureImage():
+                await self._ensure_image(pod, _container(pod, step.name))
+            case StartContainer():
+                await self._start(pod, step)
+            case StopContainer():
+                await self._stop(pod, step)
+            case RemoveContainer():
+                await runtime.remove_container(step.container)
+                self._memory.drop_container(step.container)
+            case RemovePod():
+                await self._remove(pod, gone=gone)
+
+    async def _ensure_image(self, pod: v1.Pod, container: v1.Container) -> None:
+        announce, clock = self._with.announce, self._with.clock
+        began = clock.monotonic()
+        pulled = False
+
+        def pulling() -> None:
+            nonlocal pulled
+            pulled = True
+            announce(pod, "Normal", "Pulling", f'Pulling image "{container.image}"', container.name)
+
+        image = await self._with.runtime.ensure_image(container.image, container.image_pull_policy, pulling=pulling)
+        if pulled:
+            took = clock.monotonic() - began
+            text = f'Successfully pulled image "{container.image}" in {took:.3f}s'
+        else:
+            text = f'Container image "{container.image}" already present on machine'
+        announce(pod, "Normal", "Pulled", text, container.name)
+        self._memory.images[container.name] = image
+
+    async def _start(self, pod: v1.Pod, step: StartContainer) -> None:
+        container = _container(pod, step.name)
+        # Its pull policy is asked before each start; one that fails may have failed because of the image.
+        image = self._memory.images.pop(step.name)
+        began = self._with.clock.monotonic()
+        started = await self._with.runtime.run_container(
+            pod,
+            container,
+            step.role,
+            step.attempt,
+            sandbox=step.sandbox,
+            image=image,
+            mounts=await self._with.volumes.mounts(pod, container),
+            env=environment(container),
+            backoff_seconds=step.backoff_seconds,
+        )
+        self._memory.keep_container(started)
+        took = round((self._with.clock.monotonic() - began) * 1000)
+        log.info("container started", pod=self._name(pod), container=step.name, attempt=step.attempt, took_ms=took)
+        self._with.announce(pod, "Normal", "Created", f"Created container {step.name}", step.name)
+        self._with.announce(pod, "Normal", "Started", f"Started container {step.name}", step.name)
+
+    async def _stop(self, pod: v1.Pod, step: StopContainer) -> None:
+        text = step.reason.value.format(name=step.container.name)
+        if step.reason in (StopReason.UNHEALTHY, StopReason.CHANGED):
+            if pod.spec.restart_policy != "Never":
+                text = f"{text}, will be restarted"
+                self._memory.replaced.add(step.container.id)
+        log.info("stopping container", pod=self._name(pod), container=step.container.name, reason=step.reason.name)
+        self._with.announce(pod, "Normal", "Killing", text, step.container.name)
+        ending = await self._with.runtime.stop_container(step.container, grace=step.grace)
+        self._memory.ended(step.container, ending)
+
+    async def _remove(self, pod: v1.Pod, *, gone: bool) -> None:
+        uid = PodUid(pod.metadata.uid)
+        await self._with.runtime.remove_pod(uid, pod.metadata.namespace, pod.metadata.name)
+        await self._with.volumes.remove(uid)
+        if not gone:
+            await self._with.forget(pod)
+        await self._with.checkpoints.remove(uid)
+        log.info("pod removed", pod=self._name(pod))
+        self.removed = True
+
+    def _failed(self, step: Step, reason: str, message: str, pace: Pace) -> None:
+        self._memory.failed(step.key, reason, message, self._with.clock.now(), pace)
+
+    def _announce_failure(self, pod: v1.Pod, step: Step, message: str) -> None:
+        name = step.name if isinstance(step, StartContainer) else ""
+        self._with.announce(pod, "Warning", "Failed", f"Error: {message}", name)
+
+    def _announce_image_failure(self, pod: v1.Pod, step: Step, error: ImageError) -> None:
+        if not isinstance(step, EnsureImage):
+            return
+        announce = self._with.announce
+        image = _container(pod, step.name).image
+        if error.reason != ERR_IMAGE_PULL:
+            announce(pod, "Warning", error.reason, error.message, step.name)
+            announce(pod, "Warning", "Failed", f"Error: {error.reason}", step.name)
+            return
+        announce(pod, "Warning", "Failed", f'Failed to pull image "{image}": {error.message}', step.name)
+        announce(pod, "Warning", "Failed", f"Error: {ERR_IMAGE_PULL}", step.name)
+        announce(pod, "Normal", "BackOff", f'Back-off pulling image "{image}"', step.name)
+
+    def _name(self, pod: v1.Pod) -> str:
+        return f"{pod.metadata.namespace}/{pod.metadata.name}"
+
+
+def _container(pod: v1.Pod, name: str) -> v1.Container:
+    return next(c for c in (*pod.spec.init_containers, *pod.spec.containers) if c.name == name)

@@ -1,0 +1,151 @@
+"""Logs and exec for clients: what a container wrote, and commands run in it, over a stream that the agent opened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from nodeagent.logs.reader import read_logs
+from nodeagent.model import ObservedContainer, Phase
+from nodeagent.pods.history import last_attempts, previous_attempt
+from nodeagent.pods.worker import PodWorker
+from podwire import errors, v1
+from podwire.client.connection import Stream
+
+
+class ExecProcess(Protocol):
+    """A command that runs in a container; iterating gives ("stdout" or "stderr", data)."""
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def close_stdin(self) -> None: ...
+
+    async def resize(self, rows: int, columns: int) -> None: ...
+
+    def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]: ...
+
+    async def wait(self) -> int: ...
+
+
+class ExecRuntime(Protocol):
+    """The part of the runtime that exec needs."""
+
+    def exec(
+        self,
+        container: ObservedContainer,
+        command: Sequence[str],
+        *,
+        stdin: bool,
+        tty: bool,
+        size: tuple[int, int] | None,
+    ) -> AbstractAsyncContextManager[ExecProcess]: ...
+
+
+class FindsPods(Protocol):
+    def find(self, namespace: str, name: str) -> PodWorker | None: ...
+
+
+class Streams:
+    def __init__(self, pods: FindsPods, runtime: ExecRuntime) -> None:
+        self._pods = pods
+        self._runtime = runtime
+
+    async def serve(self, request: v1.OpenStream, stream: Stream) -> None:
+        """Answers over `stream` until there is no more to say. Raises podwire.errors."""
+        if request.WhichOneof("request") == "logs":
+            await self._logs(request.logs, stream)
+        else:
+            await self._exec(request.exec, stream)
+
+    async def _logs(self, request: v1.LogsRequest, stream: Stream) -> None:
+        worker = self._worker(request.namespace, request.name)
+        name = _container_name(worker.pod, request.container)
+        if request.previous:
+            container = previous_attempt(worker.observed, name)
+            if container is None:
+                raise errors.NotFound(f'previous terminated container "{name}" in pod "{request.name}" not found')
+        else:
+            container = last_attempts(worker.observed).get(name)
+            if container is None or container.phase is Phase.CREATED:
+                raise errors.PreconditionFailed(
+                    f'container "{name}" in pod "{request.name}" is waiting to start: {_why(worker, name)}'
+                )
+        tail = request.tail_lines if request.HasField("tail_lines") else None
+        chunks = read_logs(
+            container.log_path,
+            follow=request.follow,
+            tail=tail,
+            timestamps=request.timestamps,
+            ended=worker.ended(container.id),
+        )
+        try:
+            async for chunk in chunks:
+                await stream.write(v1.AgentFrame(logs=v1.LogsChunk(data=chunk)))
+            await stream.done_writing()
+        except FileNotFoundError:
+            raise errors.NotFound(f'container "{name}" in pod "{request.name}" has no log any more') from None
+        # The other end closes when it has read everything.
+        while await stream.read() is not None:
+            pass
+
+    async def _exec(self, request: v1.ExecStart, stream: Stream) -> None:
+        worker = self._worker(request.namespace, request.name)
+        name = _container_name(worker.pod, request.container)
+        container = last_attempts(worker.observed).get(name)
+        if container is None or container.phase is not Phase.RUNNING:
+            raise errors.PreconditionFailed(f'container "{name}" in pod "{request.name}" is not running')
+        size = (request.size.rows, request.size.columns) if request.HasField("size") else None
+        running = self._runtime.exec(container, list(request.command), stdin=request.stdin, tty=request.tty, size=size)
+        async with running as process, asyncio.TaskGroup() as owner:
+            # It reads until the other end closes, also when the command is over: to cancel a read ends the stream, and
+            # with it whatever of the output is still on its way.
+            owner.create_task(_feed(stream, process), name=f"exec input of {request.name}")
+            async for which, data in process:
+                output = v1.ExecOutput(stdout=data) if which == "stdout" else v1.ExecOutput(stderr=data)
+                await stream.write(v1.AgentFrame(exec=output))
+            await stream.write(v1.AgentFrame(exec=v1.ExecOutput(exit_code=await process.wait())))
+            await stream.done_writing()
+
+    def _worker(self, namespace: str, name: str) -> PodWorker:
+        worker = self._pods.find(namespace, name)
+        if worker is None:
+            raise errors.NotFound(f'pod "{name}" is not on this node')
+        return worker
+
+
+async def _feed(stream: Stream, process: ExecProcess) -> None:
+    """Hands the client's input on, until the other end closes the stream. A command that has ended takes no more."""
+    try:
+        while (message := await stream.read()) is not None:
+            match message.WhichOneof("input"):
+                case "stdin":
+                    await process.write(message.stdin)
+                case "stdin_closed":
+                    await process.close_stdin()
+                case "resize":
+                    await process.resize(message.resize.rows, message.resize.columns)
+    except errors.PodwireError:
+        # The stream broke: the session, which has the same connection, ends what is served over it.
+        return
+
+
+def _container_name(pod: v1.Pod, wanted: str) -> str:
+    names = [container.name for container in (*pod.spec.containers, *pod.spec.init_containers)]
+    if not wanted:
+        if len(pod.spec.containers) > 1:
+            raise errors.Invalid(f'pod "{pod.metadata.name}" has several containers, name one of: {", ".join(names)}')
+        return pod.spec.containers[0].name
+    if wanted not in names:
+        raise errors.NotFound(
+            f'container "{wanted}" is not in pod "{pod.metadata.name}", which has: {", ".join(names)}'
+        )
+    return wanted
+
+
+def _why(worker: PodWorker, name: str) -> str:
+    for container in (*worker.reported.container_statuses, *worker.reported.init_container_statuses):
+        if container.name == name and container.state.waiting.reason:
+            return container.state.waiting.reason
+    return "ContainerCreating"

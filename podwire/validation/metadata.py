@@ -1,0 +1,93 @@
+"""What every object has: its name, labels, annotations, owners; and selectors of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from podwire import kinds, v1
+from podwire.kinds import Kind
+from podwire.validation import names
+from podwire.validation.problems import Problems, forbidden, invalid, required, too_long, unsupported
+
+_MOST_ANNOTATIONS: Final = 256 * 1024
+
+# Names become host names and parts of DNS names; where they do not, only length and alphabet count.
+_NAMES: Final[Mapping[str, Callable[[str, str], Problems]]] = {
+    kinds.NAMESPACE.name: names.dns_label,
+    kinds.SERVICE.name: names.dns_label_1035,
+}
+
+
+def validate_metadata(kind: Kind, metadata: v1.ObjectMeta) -> Problems:
+    path = "metadata"
+    if metadata.name:
+        yield from _NAMES.get(kind.name, names.dns_subdomain)(f"{path}.name", metadata.name)
+    else:
+        yield required(f"{path}.name", "name or generateName is required")
+    if kind.namespaced:
+        yield from names.dns_label(f"{path}.namespace", metadata.namespace)
+    elif metadata.namespace:
+        yield forbidden(f"{path}.namespace", f"a {kind.name} belongs to no namespace")
+    yield from labels(f"{path}.labels", metadata.labels)
+    yield from _annotations(f"{path}.annotations", metadata.annotations)
+    yield from _owners(f"{path}.ownerReferences", metadata)
+    for i, finalizer in enumerate(metadata.finalizers):
+        yield from names.qualified_name(f"{path}.finalizers[{i}]", finalizer)
+
+
+def validate_metadata_update(old: v1.ObjectMeta, new: v1.ObjectMeta) -> Problems:
+    for name in ("name", "namespace"):
+        if getattr(old, name) != getattr(new, name):
+            yield invalid(f"metadata.{name}", getattr(new, name), "field is immutable")
+
+
+def labels(path: str, values: Mapping[str, str]) -> Problems:
+    for key, value in sorted(values.items()):
+        yield from names.qualified_name(path, key)
+        yield from names.label_value(f"{path}[{key}]", value)
+
+
+def _annotations(path: str, values: Mapping[str, str]) -> Problems:
+    for key in sorted(values):
+        yield from names.qualified_name(path, key.lower())
+    if sum(len(key) + len(value.encode()) for key, value in values.items()) > _MOST_ANNOTATIONS:
+        yield too_long(path, f"may not be more than {_MOST_ANNOTATIONS} bytes in all")
+
+
+def _owners(path: str, metadata: v1.ObjectMeta) -> Problems:
+    controllers = []
+    for i, owner in enumerate(metadata.owner_references):
+        for name, value in (
+            ("apiVersion", owner.api_version),
+            ("kind", owner.kind),
+            ("name", owner.name),
+            ("uid", owner.uid),
+        ):
+            if not value:
+                yield required(f"{path}[{i}].{name}", "must not be empty")
+        if owner.controller:
+            controllers.append(f"{owner.kind}/{owner.name}")
+    if len(controllers) > 1:
+        yield invalid(path, ", ".join(controllers), "only one reference can have controller set to true")
+
+
+def selector(path: str, message: v1.LabelSelector) -> Problems:
+    """matchLabels and matchExpressions."""
+    yield from labels(f"{path}.matchLabels", message.match_labels)
+    for i, expression in enumerate(message.match_expressions):
+        inner = f"{path}.matchExpressions[{i}]"
+        yield from names.qualified_name(f"{inner}.key", expression.key)
+        match expression.operator:
+            case "In" | "NotIn":
+                if not expression.values:
+                    yield required(f"{inner}.values", "must be specified when `operator` is 'In' or 'NotIn'")
+            case "Exists" | "DoesNotExist":
+                if expression.values:
+                    yield forbidden(
+                        f"{inner}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+                    )
+            case other:
+                yield unsupported(f"{inner}.operator", other, ("In", "NotIn", "Exists", "DoesNotExist"))
+        for j, value in enumerate(expression.values):
+            yield from names.label_value(f"{inner}.values[{j}]", value)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab import network
-from lab.lab import Lab, LabError
+from lab.lab import CHECKOUT, Lab, LabError
 from lab.plan import DEFAULT_NAME, Host, PlanError, all_saved
 from lab.programs import environment
 
@@ -41,10 +41,15 @@ def up(
 
 
 @app.command()
-def down(name: NameArgument = DEFAULT_NAME) -> None:
+def down(
+    name: NameArgument = DEFAULT_NAME,
+    every: Annotated[bool, typer.Option("--all", help="All labs that were started from this folder.")] = False,
+) -> None:
     """Stop a lab and remove every trace of it."""
-    asyncio.run(Lab.existing(name).down())
-    _out.print(f"lab {name} is gone")
+    ours = [plan.name for plan in all_saved() if plan.checkout == str(CHECKOUT)]
+    for lab in [Lab.existing(name) for name in (ours if every else [name])]:
+        asyncio.run(lab.down())
+        _out.print(f"lab {lab.plan.name} is gone")
 
 
 @app.command("list")

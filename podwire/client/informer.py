@@ -53,6 +53,14 @@ class Informer(Generic[T]):
         return self._position.epoch
 
     @property
+    def following_since(self) -> float | None:
+        """Since when, in the loop's time, changes come without a break; None while the connection is lost.
+
+        Who draws conclusions from when it heard of a change must know for how long it could have heard of it.
+        """
+        return self._position.followed_since
+
+    @property
     def synced(self) -> bool:
         """Whether the picture was complete once."""
         return self._synced.is_set()

@@ -61,6 +61,8 @@ class Position:
 
     resource_version: str = ""
     epoch: str = ""
+    # The loop's time at which the stream was opened that goes on from here; None: there is none now.
+    followed_since: float | None = None
 
     @property
     def revision(self) -> int:
@@ -105,6 +107,7 @@ async def _one_stream(
         bookmark_interval_seconds=settings.bookmark_interval,
     )
     stream = await connection.open("unary_stream", f"/{kind.service}/Watch", kind.watch_response, request)
+    position.followed_since = asyncio.get_running_loop().time()
     try:
         while True:
             try:
@@ -122,6 +125,7 @@ async def _one_stream(
                 yield [WatchEvent(event.type, event.object) for event in fresh]
                 position.resource_version = fresh[-1].object.metadata.resource_version
     finally:
+        position.followed_since = None
         stream.cancel()
 
 

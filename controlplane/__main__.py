@@ -1,0 +1,187 @@
+"""`podwire-controlplane`: the processes of the control plane, one a role, or all three under a supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import uvloop
+
+from controlplane import elected, logging
+from controlplane.election import LockedError
+from controlplane.settings import POD_CIDR, SERVICE_CIDR, ApiSettings, ElectedSettings, EtcdSettings, NodePortRange
+from controlplane.supervisor import ROLES, die_with_parent, supervise
+from podwire.client import Tls
+
+_RUN_DIR: Final = Path("/run/podwire")
+_DESCRIPTIONS: Final = {
+    "all": "the three roles as child processes; one that dies is started again",
+    "api": "serves the API on etcd",
+    "scheduler": "gives pods to nodes, while elected",
+    "controllers": "makes what is there come closer to what is asked for, while elected",
+}
+
+
+class Settings(NamedTuple):
+    api: ApiSettings
+    elected: ElectedSettings
+
+
+def main() -> None:
+    die_with_parent()
+    arguments = sys.argv[1:]
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        settings = _settings(options)
+    except ValueError as wrong:
+        parser.error(str(wrong))
+    logging.configure(options.log_format, role=options.role)
+    try:
+        if options.role == "all":
+            # The role is the first argument; the children get the others, and so the same settings.
+            asyncio.run(supervise(arguments[1:]))
+        else:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_until_stopped(_RUN[options.role](settings)))
+    except LockedError as wrong:
+        sys.exit(f"podwire-controlplane: {wrong}")
+
+
+async def _until_stopped(role: Coroutine[Any, Any, None]) -> None:
+    """SIGTERM and SIGINT cancel the role, which then gives up what it holds: its election, its listeners."""
+    running = asyncio.create_task(role)
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        stopping.set()
+        running.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    try:
+        await running
+    except asyncio.CancelledError:
+        if not stopping.is_set():
+            raise
+
+
+# Each process imports what its role needs and nothing else: that is what a restart waits for.
+
+
+async def _api(settings: Settings) -> None:
+    from controlplane.server import serve
+
+    await serve(settings.api)
+
+
+async def _scheduler(settings: Settings) -> None:
+    from controlplane.scheduler.scheduler import Scheduler
+
+    await elected.run("scheduler", settings.elected, lambda client: Scheduler(client).run())
+
+
+async def _controllers(settings: Settings) -> None:
+    from controlplane.controllers import role
+
+    await elected.run("controllers", settings.elected, role.run)
+
+
+_RUN: Final[Mapping[str, Callable[[Settings], Coroutine[Any, Any, None]]]] = {
+    "api": _api,
+    "scheduler": _scheduler,
+    "controllers": _controllers,
+}
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Raises ValueError with what is wrong."""
+    etcd = EtcdSettings(tuple(options.etcd.split(",")), _tls(options, "etcd"))
+    tls = _tls(options, "tls")
+    if options.listen and tls is None:
+        raise ValueError("--listen needs --tls-ca, --tls-cert and --tls-key: addresses are served with TLS only")
+    socket = options.socket or options.run_dir / "api.sock"
+    api = ApiSettings(
+        etcd=etcd,
+        socket=socket,
+        listen=options.listen,
+        advertise=options.advertise or options.listen,
+        tls=tls,
+        service_cidr=options.service_cidr,
+        pod_cidr=options.pod_cidr,
+        node_ports=options.node_port_range,
+    )
+    endpoints = tuple(options.api.split(",")) if options.api else (f"unix:{socket}",)
+    return Settings(api, ElectedSettings(etcd=etcd, api=endpoints, tls=tls, run_dir=options.run_dir))
+
+
+def _tls(options: argparse.Namespace, which: str) -> Tls | None:
+    files = [getattr(options, f"{which}_{part}") for part in ("ca", "cert", "key")]
+    if not any(files):
+        return None
+    if not all(files):
+        raise ValueError(f"--{which}-ca, --{which}-cert and --{which}-key belong together: give all three or none")
+    return Tls(*files)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="podwire-controlplane", description=__doc__)
+    roles = parser.add_subparsers(dest="role", required=True, metavar="ROLE")
+    for role in ("all", *ROLES):
+        _add_options(roles.add_parser(role, help=_DESCRIPTIONS[role], description=_DESCRIPTIONS[role]))
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """Every role takes all of them, so that one command line serves `all` and its children."""
+
+    def add(group: Any, names: Sequence[str], text: str, **more: Any) -> None:
+        group.add_argument(*names, help=text, **more)
+
+    state = parser.add_argument_group("etcd")
+    add(state, ["--etcd"], "endpoints of etcd, as http://10.0.0.1:2379", metavar="URL[,URL]", required=True)
+    add(state, ["--etcd-ca"], "CA of etcd's certificates", type=Path, metavar="FILE")
+    add(state, ["--etcd-cert"], "certificate that etcd is shown", type=Path, metavar="FILE")
+    add(state, ["--etcd-key"], "its key", type=Path, metavar="FILE")
+    api = parser.add_argument_group("API")
+    add(api, ["--listen"], "address to serve TLS on; without it, the socket alone", metavar="HOST:PORT")
+    add(api, ["--socket"], "unix socket for the local administrator (RUN_DIR/api.sock)", type=Path, metavar="PATH")
+    add(api, ["--advertise"], "address where other replicas reach this one (as --listen)", metavar="HOST:PORT")
+    add(api, ["--tls-ca"], "CA whose certificates clients must show", type=Path, metavar="FILE")
+    add(api, ["--tls-cert"], "certificate to show", type=Path, metavar="FILE")
+    add(api, ["--tls-key"], "its key", type=Path, metavar="FILE")
+    network = ipaddress.IPv4Network
+    add(api, ["--service-cidr"], "cluster addresses (%(default)s)", type=network, default=SERVICE_CIDR, metavar="CIDR")
+    add(
+        api, ["--pod-cidr"], "pod addresses, a /24 a node (%(default)s)", type=network, default=POD_CIDR, metavar="CIDR"
+    )
+    ports = NodePortRange()
+    add(
+        api,
+        ["--node-port-range"],
+        f"ports of NodePort services ({ports.first}-{ports.last})",
+        type=_node_ports,
+        default=ports,
+        metavar="FIRST-LAST",
+    )
+    others = parser.add_argument_group("scheduler and controllers")
+    add(others, ["--api"], "endpoints of the API (the socket)", metavar="ENDPOINT[,ENDPOINT]")
+    add(parser, ["--run-dir"], "folder for sockets and locks (%(default)s)", type=Path, default=_RUN_DIR, metavar="DIR")
+    add(parser, ["--log-format"], "text or json (%(default)s)", choices=("text", "json"), default="text")
+
+
+def _node_ports(text: str) -> NodePortRange:
+    try:
+        return NodePortRange.parse(text)
+    except ValueError as wrong:
+        raise argparse.ArgumentTypeError(str(wrong)) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -103,7 +103,7 @@ class Endpoint:
         made = self.callables.get((shape, method))
         if made is None:
             made = getattr(self.channel, shape)(
-                method, request_serializer=Message.SerializeToString, response_deserializer=response.FromString
+                method, request_serializer=_serialized, response_deserializer=response.FromString
             )
             self.callables[shape, method] = made
         return made
@@ -111,6 +111,11 @@ class Endpoint:
     def state(self) -> grpc.ChannelConnectivity:
         """How the connection is; an idle one starts to connect."""
         return self.channel.get_state(try_to_connect=True)
+
+
+def _serialized(message: Message) -> bytes:
+    # Not Message.SerializeToString: that is the abstract one.
+    return message.SerializeToString()
 
 
 def _open(address: str, tls: Tls | None) -> Endpoint:

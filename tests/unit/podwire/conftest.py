@@ -1,0 +1,23 @@
+"""A pods service that can be made to fail, and a client of it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from podwire.client import Client, Settings
+from tests.unit.podwire.fake_api import FakePods, serving
+
+# As in production but for the delays, which tests need not wait for.
+IMPATIENT = Settings(patience=1.0, backoff_first=0.001, backoff_cap=0.01, silence=0.3)
+
+
+@pytest.fixture
+def pods() -> FakePods:
+    return FakePods()
+
+
+@pytest.fixture
+async def client(pods: FakePods, tmp_path: Path) -> AsyncIterator[Client]:
+    async with serving(pods, tmp_path / "api.sock") as endpoint, Client.connect(endpoint, settings=IMPATIENT) as made:
+        yield made

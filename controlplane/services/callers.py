@@ -1,0 +1,30 @@
+"""Who asks, as far as a write needs to know: the election that a leader acts under."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from podwire import errors
+
+FENCE_METADATA: Final = "podwire-fence"
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The key of a candidacy, and the revision that made it: the write happens only while it is held."""
+
+    key: bytes
+    create_revision: int
+
+
+def fence_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> Fence | None:
+    """The fence that a request's metadata names, `<create revision>:<key>`."""
+    for name, value in metadata or ():
+        if name == FENCE_METADATA:
+            revision, separator, key = (value if isinstance(value, str) else value.decode()).partition(":")
+            if not (separator and key and revision.isdecimal()):
+                raise errors.Invalid(f"{FENCE_METADATA} must be <create revision>:<key>, not {value!r}")
+            return Fence(key.encode(), int(revision))
+    return None

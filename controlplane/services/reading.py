@@ -1,0 +1,146 @@
+"""Get, List and Watch, from the cache: proven fresh first, unless the client takes what the replica has."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Final
+
+from controlplane.services import lifecycle
+from controlplane.store import wire
+from controlplane.store.cache import Cache
+from controlplane.store.channels import BATCH_BYTES, Watcher
+from controlplane.store.selection import Selection
+from podwire import errors, v1
+from podwire.client import INITIAL_EVENTS_END
+from podwire.keys import join_key
+from podwire.kinds import Kind
+
+CACHED: Final = "any"
+DEFAULT_BOOKMARK_SECONDS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Where a list goes on: the revision of its first page, and the last key of the page before."""
+
+    revision: int
+    epoch: str
+    last: str
+
+    @classmethod
+    def parse(cls, token: str) -> Continue:
+        try:
+            revision, epoch, last = json.loads(base64.urlsafe_b64decode(token))
+            return cls(int(revision), str(epoch), str(last))
+        except (ValueError, TypeError):
+            raise errors.Invalid("continue is not a token that a list has given: start without one") from None
+
+    def __str__(self) -> str:
+        return base64.urlsafe_b64encode(json.dumps([self.revision, self.epoch, self.last]).encode()).decode()
+
+
+class Reader:
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    async def get(self, kind: Kind, request: v1.GetRequest) -> bytes:
+        """The object's bytes."""
+        if not request.name:
+            raise errors.Invalid("a get needs a name")
+        namespace = (request.namespace or lifecycle.DEFAULT_NAMESPACE) if kind.namespaced else ""
+        key = join_key(namespace, request.name)
+        await self._reach(request.resource_version)
+        entry = self._cache.of(kind).entries.get(key)
+        if entry is None:
+            raise lifecycle.not_found(kind, key)
+        return entry.sent
+
+    async def list(self, kind: Kind, request: v1.ListRequest) -> bytes:
+        """A page of at most 2 MiB, as the bytes of the kind's List."""
+        selection = Selection.parse(kind, request.namespace, request.label_selector, request.field_selector)
+        if request.limit < 0:
+            raise errors.Invalid("limit must not be negative")
+        if getattr(request, "continue"):
+            token = Continue.parse(getattr(request, "continue"))
+            self._check_epoch(token.epoch)
+            await self._cache.wait_revision(token.revision)
+            revision, last = token.revision, token.last
+        else:
+            await self._reach(request.resource_version)
+            revision, last = self._cache.revision, ""
+        page = self._cache.of(kind).page(selection, revision, last, request.limit, BATCH_BYTES)
+        metadata = v1.ListMeta(resource_version=str(revision), epoch=self._cache.epoch)
+        if page.last:
+            setattr(metadata, "continue", str(Continue(revision, self._cache.epoch, page.last)))
+            if selection.selects_all:
+                metadata.remaining_item_count = page.remaining
+        return b"".join((wire.list_metadata(metadata), *(entry.item for entry in page.entries)))
+
+    async def watch(self, kind: Kind, request: v1.WatchRequest) -> Watch:
+        """An open watch. Raises HistoryLost where the revision asked for is gone or belongs to another epoch."""
+        selection = Selection.parse(kind, request.namespace, request.label_selector, request.field_selector)
+        self._check_epoch(request.epoch)
+        cache = self._cache.of(kind)
+        if request.send_initial_events:
+            await self._reach(request.resource_version)
+            watcher = cache.watch_with_initial(selection, self._cache.revision, end_mark=INITIAL_EVENTS_END)
+        elif request.resource_version:
+            revision = _revision(request.resource_version)
+            await self._cache.wait_revision(revision)
+            watcher = cache.watch(selection, revision)
+        else:
+            await self._cache.wait_fresh()
+            watcher = cache.watch(selection, self._cache.revision)
+        return Watch(self._cache, watcher, request.bookmark_interval_seconds or DEFAULT_BOOKMARK_SECONDS)
+
+    async def _reach(self, resource_version: str) -> None:
+        """Waits until the cache may answer: empty is now, a revision is at least that, `any` is at once."""
+        if not resource_version:
+            await self._cache.wait_fresh()
+        elif resource_version != CACHED:
+            await self._cache.wait_revision(_revision(resource_version))
+
+    def _check_epoch(self, epoch: str) -> None:
+        if epoch and epoch != self._cache.epoch:
+            raise errors.HistoryLost(f"the store's epoch is {self._cache.epoch}, not {epoch}: list again")
+
+
+class Watch:
+    """The responses of one watch, as bytes."""
+
+    def __init__(self, cache: Cache, watcher: Watcher, bookmark_interval: float) -> None:
+        self._cache = cache
+        self.watcher = watcher
+        self._bookmark_interval = bookmark_interval
+
+    async def responses(self) -> AsyncGenerator[bytes, None]:
+        """Batches of events, and a bookmark whenever there was none for the interval. Raises what ended the watch."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                batch = self.watcher.take()
+                if not batch:
+                    batch = await self._next(loop.time() + self._bookmark_interval)
+                yield batch + self._cache.epoch_field
+        finally:
+            self.watcher.close()
+
+    async def _next(self, deadline: float) -> bytes:
+        try:
+            async with asyncio.timeout_at(deadline):
+                while not (batch := self.watcher.take()):
+                    await self.watcher.wait()
+                return batch
+        except TimeoutError:
+            # Events that came in the very moment of the timeout go first: a bookmark says that nothing is missing.
+            return self.watcher.take() or wire.bookmark(self._cache.revision)
+
+
+def _revision(text: str) -> int:
+    if not text.isdecimal():
+        raise errors.Invalid(f'resource_version must be a revision, "{CACHED}" or empty, not "{text}"')
+    return int(text)

@@ -1,0 +1,215 @@
+"""The gRPC methods that every kind has, made from its row in the table of kinds.
+
+Requests arrive as bytes and are read here, so that what is no message gets a clear error; objects leave as bytes that
+are put together from what is stored, with no message built.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Final
+from urllib.parse import quote
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.message import DecodeError
+
+from controlplane.services import applying, lifecycle
+from controlplane.services.callers import Fence, fence_of
+from controlplane.services.deleting import delete
+from controlplane.services.reading import Reader
+from controlplane.services.writing import Demands, Writer, Written, now
+from podwire import errors, v1, validation
+from podwire.keys import key_of
+from podwire.kinds import Kind
+
+log = structlog.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Unary = Callable[[Any, Context], Awaitable[bytes]]
+
+RESULT_METADATA: Final = "podwire-result"
+WARNING_METADATA: Final = "podwire-warning"
+
+
+async def answer_errors(context: Context, method: str, call: Awaitable[Any]) -> Any:
+    """What `call` gives, or its error as the call's status. The one place where unknown errors become INTERNAL."""
+    try:
+        return await call
+    except errors.PodwireError as error:
+        await context.abort_with_status(errors.to_grpc_status(error))
+    except grpc.aio.AbortError:
+        raise
+    except Exception:
+        log.exception("request failed for a reason that nobody foresaw", method=method)
+        internal = errors.Internal(f"{method} failed inside the server: its log says why")
+        await context.abort_with_status(errors.to_grpc_status(internal))
+
+
+def unary(method: str, request_type: Any, handle: Unary) -> grpc.RpcMethodHandler[Any, Any]:
+    """A method whose request is parsed, and whose answer is bytes already."""
+
+    async def respond(data: bytes, context: Context) -> bytes:
+        async def call() -> bytes:
+            return await handle(parse(request_type, data), context)
+
+        answer: bytes = await answer_errors(context, method, call())
+        return answer
+
+    return grpc.unary_unary_rpc_method_handler(respond)
+
+
+def parse(request_type: Any, data: bytes) -> Any:
+    try:
+        return request_type.FromString(data)
+    except DecodeError:
+        raise errors.Invalid(f"the request is no {request_type.DESCRIPTOR.full_name}") from None
+
+
+class Verbs:
+    """The methods of one kind's service."""
+
+    def __init__(self, kind: Kind, reader: Reader, writer: Writer) -> None:
+        self._kind = kind
+        self._reader = reader
+        self._writer = writer
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        kind = self._kind
+        methods: dict[str, tuple[Any, Unary]] = {}
+        methods["Get"] = (v1.GetRequest, self._get)
+        methods["List"] = (v1.ListRequest, self._list)
+        if not kind.read_only:
+            methods["Create"] = (kind.create_request, self._create)
+            methods["Update"] = (kind.update_request, self._update)
+            methods["Apply"] = (v1.ApplyRequest, self._apply)
+            methods["Delete"] = (v1.DeleteRequest, self._delete)
+            if kind.has_status:
+                methods["UpdateStatus"] = (kind.update_request, self._update_status)
+        handlers = {name: unary(f"{kind.service}/{name}", *method) for name, method in methods.items()}
+        handlers["Watch"] = grpc.unary_stream_rpc_method_handler(self._watch)
+        return grpc.method_handlers_generic_handler(kind.service, handlers)
+
+    async def _get(self, request: v1.GetRequest, context: Context) -> bytes:
+        return await self._reader.get(self._kind, request)
+
+    async def _list(self, request: v1.ListRequest, context: Context) -> bytes:
+        return await self._reader.list(self._kind, request)
+
+    async def _create(self, request: Any, context: Context) -> bytes:
+        obj = request.object
+        written = await self._writer.create(self._kind, obj, _demands(context), dry_run=request.dry_run)
+        _trail(context, warnings=validation.warnings(self._kind, obj))
+        return written.sent
+
+    async def _update(self, request: Any, context: Context) -> bytes:
+        kind, sent = self._kind, request.object
+
+        def decide(current: Any) -> Any:
+            new = lifecycle.copy_of(sent)
+            lifecycle.prepare_update(kind, current, new)
+            return new
+
+        written = await self._writer.change(
+            kind, self._key_of(sent), decide, _demands(context), by_client=True, dry_run=request.dry_run
+        )
+        _trail(context, warnings=validation.warnings(kind, sent))
+        return written.sent
+
+    async def _update_status(self, request: Any, context: Context) -> bytes:
+        kind, sent = self._kind, request.object
+        written = await self._writer.change(
+            kind,
+            self._key_of(sent),
+            lambda current: lifecycle.with_status(kind, current, sent),
+            _demands(context),
+            dry_run=request.dry_run,
+        )
+        return written.sent
+
+    async def _apply(self, request: v1.ApplyRequest, context: Context) -> bytes:
+        applied = applying.read(self._kind, request)
+        written, result = await self._applied(applied, _demands(context), dry_run=request.dry_run)
+        obj = self._kind.message.FromString(written.sent)
+        _trail(context, result=result, warnings=validation.warnings(self._kind, obj))
+        return written.sent
+
+    async def _applied(self, applied: applying.Applied, demands: Demands, *, dry_run: bool) -> tuple[Written, str]:
+        """Changes the object, or makes it where there is none; whoever is overtaken by the other case tries again."""
+        kind = self._kind
+        while True:
+            try:
+                written = await self._writer.change(
+                    kind,
+                    applied.key,
+                    lambda current: applying.merged_object(applied, current, now()),
+                    demands,
+                    by_client=True,
+                    dry_run=dry_run,
+                )
+                return written, "configured" if written.changed else "unchanged"
+            except errors.NotFound:
+                pass
+            try:
+                obj = applying.new_object(applied, now())
+                return await self._writer.create(kind, obj, demands, dry_run=dry_run), "created"
+            except errors.AlreadyExists:
+                pass
+
+    async def _delete(self, request: v1.DeleteRequest, context: Context) -> bytes:
+        return (await delete(self._writer, self._kind, request, _fence(context))).sent
+
+    async def _watch(self, data: bytes, context: Context) -> None:
+        await answer_errors(context, f"{self._kind.service}/Watch", self._send_events(data, context))
+
+    async def _send_events(self, data: bytes, context: Context) -> None:
+        watch = await self._reader.watch(self._kind, parse(v1.WatchRequest, data))
+        # A client that does not read holds this task in a write; ending the watch must free it.
+        task = asyncio.current_task()
+        assert task is not None
+
+        def free() -> None:
+            task.cancel()
+
+        watch.watcher.on_end = free
+        try:
+            # The headers tell the client that the watch stands.
+            await context.send_initial_metadata(())
+            async with aclosing(watch.responses()) as responses:
+                async for response in responses:
+                    await context.write(response)
+        except asyncio.CancelledError:
+            if watch.watcher.error is None:
+                raise
+            task.uncancel()
+            raise watch.watcher.error from None
+
+    def _key_of(self, obj: Any) -> str:
+        """The key of what a client sent, in the default namespace where it names none."""
+        if not obj.metadata.name:
+            raise errors.Invalid.fields(
+                self._kind.name, [errors.FieldError("metadata.name", "is required: it says which object is meant")]
+            )
+        if self._kind.namespaced and not obj.metadata.namespace:
+            obj.metadata.namespace = lifecycle.DEFAULT_NAMESPACE
+        return key_of(obj)
+
+
+def _fence(context: Context) -> Fence | None:
+    return fence_of(context.invocation_metadata())
+
+
+def _demands(context: Context) -> Demands:
+    return Demands(_fence(context))
+
+
+def _trail(context: Context, *, result: str = "", warnings: list[str]) -> None:
+    """Sends what an object has no field for behind the answer."""
+    trailing = [(RESULT_METADATA, result)] if result else []
+    # Metadata is ASCII; messages need not be.
+    trailing += [(WARNING_METADATA, quote(warning)) for warning in warnings]
+    if trailing:
+        context.set_trailing_metadata(tuple(trailing))

@@ -35,10 +35,11 @@ class Iptables(NamedTuple):
 
     kind: Kind
     lock_file: Path | None = None
+    program: Literal["iptables", "ip6tables"] = "iptables"
 
     def run(self, *arguments: str) -> str:
         """What `iptables -w ARGUMENTS` prints."""
-        return self._call(f"iptables-{self.kind}", "-w", str(WAIT_SECONDS), *arguments)
+        return self._call(f"{self.program}-{self.kind}", "-w", str(WAIT_SECONDS), *arguments)
 
     def has(self, table: str, chain: str, *rule: str) -> bool:
         """Whether the chain has that rule."""
@@ -55,11 +56,11 @@ class Iptables(NamedTuple):
 
     def save(self, table: str) -> str:
         """The table in the form of iptables-save."""
-        return self._call(f"iptables-{self.kind}-save", "-t", table)
+        return self._call(f"{self.program}-{self.kind}-save", "-t", table)
 
     def restore(self, script: str) -> None:
         """Applies a script of iptables-restore; what it does not name stays. Each table commits at once or not."""
-        self._call(f"iptables-{self.kind}-restore", "-w", str(WAIT_SECONDS), "--noflush", stdin=script)
+        self._call(f"{self.program}-{self.kind}-restore", "-w", str(WAIT_SECONDS), "--noflush", stdin=script)
 
     def _call(self, program: str, *arguments: str, stdin: str = "") -> str:
         return _run((program, *arguments), self._environment(), stdin)

@@ -180,13 +180,13 @@ def delete_link(kernel: Netlink, name: str) -> bool:
     return True
 
 
-def addresses(kernel: Netlink, index: int) -> list[IPv4Interface]:
-    """The addresses of an interface."""
+def addresses(kernel: Netlink, index: int = 0) -> list[IPv4Interface]:
+    """The addresses of an interface, or of all."""
     found = []
     for message in kernel.dump(_GETADDR, _IFADDR.pack(_AF_INET, 0, 0, 0, index)):
         _, prefix, _, _, owner = _IFADDR.unpack_from(message.payload)
         local = attributes(message.payload, _IFADDR.size).get(_IFA_LOCAL)
-        if owner == index and local:
+        if index in (0, owner) and local:
             found.append(IPv4Interface((local, prefix)))
     return found
 

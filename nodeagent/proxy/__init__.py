@@ -1,0 +1,1 @@
+"""The service proxy: services and endpoint slices become iptables rules on this node, applied as differences."""

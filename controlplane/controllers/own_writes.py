@@ -25,10 +25,12 @@ class OwnWrites(Generic[T]):
 
     def wrote(self, obj: T) -> None:
         """`obj` is what the API answered to a create or an update."""
+        self._settle()
         self._written[key_of(obj)] = obj
 
     def deleted(self, obj: T) -> None:
         """`obj` was deleted, or its deletion was begun."""
+        self._settle()
         self._deleted[key_of(obj)] = obj.metadata.uid
 
     def get(self, key: str) -> T | None:

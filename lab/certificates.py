@@ -51,7 +51,7 @@ class Authority:
             decipher_only=False,
         )
         certificate = (
-            _builder(subject, subject, key, now)
+            _builder(subject, subject, key, key, now)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
             .sign(key, hashes.SHA256())
@@ -76,7 +76,7 @@ class Authority:
         alternatives = [*(x509.IPAddress(address) for address in addresses), *(x509.DNSName(entry) for entry in names)]
         both_ends = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         certificate = (
-            _builder(subject, self._certificate.subject, key, now)
+            _builder(subject, self._certificate.subject, key, self._key, now)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
             .add_extension(x509.ExtendedKeyUsage(both_ends), critical=False)
@@ -93,7 +93,11 @@ class Authority:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    now: datetime,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -103,6 +107,8 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now.astimezone(UTC) - _BACKDATE)
         .not_valid_after(now.astimezone(UTC) + VALIDITY)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
 
 

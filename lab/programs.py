@@ -200,8 +200,7 @@ disabled_plugins = [
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       Root = "{host.run / "runc"}"
 """,
-            # The lab's registry is asked first for everything; what it has not comes from where its name says.
-            registries / "docker.io" / "hosts.toml": f'server = "https://registry-1.docker.io"\n\n{mirror}',
+            # The lab's registry is asked first for every name; what it has not comes from where the name says.
             registries / "_default" / "hosts.toml": mirror,
         },
         folders=(host.run / "no-cni", host.run / "runc"),

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lab import network
-from lab.lab import CHECKOUT, Lab, LabError
-from lab.plan import DEFAULT_NAME, Host, PlanError, all_saved
+from lab.errors import LabError
+from lab.lab import CHECKOUT, Lab
+from lab.plan import DEFAULT_NAME, Host, all_saved
 from lab.programs import environment
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__)
@@ -143,7 +144,7 @@ def main() -> None:
     """Entry point of `podwire-lab`."""
     try:
         app()
-    except (LabError, PlanError, OSError) as error:
+    except (LabError, OSError) as error:
         _fail(str(error))
 
 

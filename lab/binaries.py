@@ -7,16 +7,13 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from lab.errors import MissingProgram
 from lab.oci import File
 from lab.programs import TOOLS, search_path
 
 # "libz.so.1 => /lib/x86_64-linux-gnu/libz.so.1 (0x…)", or the loader's own line, without a name.
 _LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
 _MISSING = re.compile(r"^\s*(\S+) => not found$", re.MULTILINE)
-
-
-class MissingProgram(RuntimeError):
-    """Something that images are made from is not on this machine; the message names it."""
 
 
 def find(name: str) -> Path:

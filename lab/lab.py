@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lab import images, leftovers, network, oci, processes, programs, registry
 from lab.certificates import Authority
+from lab.errors import ArchiveError, LabError
 from lab.plan import DATA_ROOT, REGISTRY_PORT, RUN_ROOT, Host, Plan, Role, saved
 
 Report = Callable[[str], None]
@@ -24,10 +25,6 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 # A program that has not answered by then is not slow but broken; generous for a machine with one busy core.
 _ANSWER_SECONDS = 60.0
 _LOG_LINES_SHOWN = 12
-
-
-class LabError(RuntimeError):
-    """Something did not work; the message says what to look at or change."""
 
 
 def _silent(_: str) -> None:
@@ -64,11 +61,11 @@ class Lab:
         """Starts what does not run yet, and returns when every node is ready."""
         _require_root()
         plan = self.plan
-        async with self._alone():
+        async with self._alone() as lock:
             _replace(plan.file, plan.to_json())
-            await asyncio.to_thread(self._lay_ground)
+            await asyncio.to_thread(self._lay_ground, lock)
             self._report(f"{len(plan.hosts)} hosts are connected")
-            await self._start_all()
+            await self._start_all(lock)
             await self._wait_ready()
             _replace(plan.client_config, f'endpoints: ["unix:{plan.api_socket}"]\n')
 
@@ -80,13 +77,13 @@ class Lab:
 
     async def start(self, host: Host, program: str | None = None) -> None:
         """Starts a program of a host, or the whole host, and returns when it answers."""
-        async with self._alone():
+        async with self._alone() as lock:
             if program is not None:
                 self._require_on(host)
-                await self._start(host, program)
+                await self._start(host, program, lock)
             else:
-                await asyncio.to_thread(network.connect_hosts, self.plan, [host])
-                await self._start_host(host)
+                await asyncio.to_thread(network.connect_hosts, self.plan, [host], lock=lock)
+                await self._start_host(host, lock)
 
     async def stop(self, host: Host, program: str | None = None) -> None:
         """Ends a program as its owner would (SIGTERM, then SIGKILL), or shuts the host down."""
@@ -109,17 +106,14 @@ class Lab:
         try:
             with file.open("rb") as archive:
                 found = oci.read_archive(archive)
-        except oci.ArchiveError as error:
+        except ArchiveError as error:
             raise LabError(f"{file} cannot be loaded: {error}") from None
         await asyncio.to_thread(self._push, found)
         return [f"{name}:{tag}" for image in found for name, tag in image.names]
 
     def command(self, host: Host, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` on the host."""
-        if not network.is_on(host.netns):
-            raise LabError(
-                f"host {self.plan.name}/{host.name} is off; `podwire-lab start {self.plan.name}/{host.name}`"
-            )
+        self._require_on(host)
         return ["nsenter", f"--net={host.netns}", "--", *argv]
 
     def run(self, host: Host, argv: Sequence[str], *, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
@@ -144,43 +138,43 @@ class Lab:
 
     # -- what `up` is made of -------------------------------------------------------------------------------------
 
-    def _lay_ground(self) -> None:
+    def _lay_ground(self, lock: int) -> None:
         now = datetime.now(UTC)
         authority = Authority.in_folder(self.plan.pki, name=f"podwire lab {self.plan.name}", now=now)
         for host in self.plan.hosts:
-            for folder in (host.run, host.log("").parent):
+            for folder in (host.run, host.logs):
                 folder.mkdir(parents=True, exist_ok=True)
             group = "podwire:nodes" if host.role is Role.NODE else f"podwire:{host.role}"
             authority.issue(host.name, organization=group, addresses=[host.address], names=[host.name], now=now)
         network.prepare_machine()
-        network.connect_hosts(self.plan, self.plan.hosts)
+        network.connect_hosts(self.plan, self.plan.hosts, lock=lock)
 
-    async def _start_all(self) -> None:
+    async def _start_all(self, lock: int) -> None:
         try:
             async with asyncio.TaskGroup() as owner:
-                owner.create_task(self._start_registry(), name="registry")
-                owner.create_task(self._start_controlplane(), name="control plane")
+                owner.create_task(self._start_registry(lock), name="registry")
+                owner.create_task(self._start_controlplane(lock), name="control plane")
                 for host in self.plan.node_hosts:
-                    owner.create_task(self._start_host(host), name=host.name)
-        except* LabError as failures:
+                    owner.create_task(self._start_host(host, lock), name=host.name)
+        except* (LabError, OSError) as failures:
             raise LabError("\n".join(str(failure) for failure in failures.exceptions)) from None
 
-    async def _start_registry(self) -> None:
+    async def _start_registry(self, lock: int) -> None:
         built = asyncio.create_task(asyncio.to_thread(images.build_all), name="build images")
-        await self._start(self.plan.registry, "registry")
+        await self._start(self.plan.registry, "registry", lock)
         await asyncio.to_thread(self._push, await built)
         self._report("the registry has alpine, busybox, nginx and httpd")
 
-    async def _start_controlplane(self) -> None:
-        await self._start(self.plan.etcd, "etcd")
-        await self._start(self.plan.controlplane, "controlplane")
+    async def _start_controlplane(self, lock: int) -> None:
+        await self._start(self.plan.etcd, "etcd", lock)
+        await self._start(self.plan.controlplane, "controlplane", lock)
         self._report("the control plane answers")
 
-    async def _start_host(self, host: Host) -> None:
+    async def _start_host(self, host: Host, lock: int) -> None:
         for program in host.programs:
-            await self._start(host, program)
+            await self._start(host, program, lock)
 
-    async def _start(self, host: Host, name: str) -> None:
+    async def _start(self, host: Host, name: str, lock: int) -> None:
         """Starts a program unless it runs, and waits until it answers where it listens."""
         program = programs.program(self.plan, host, name)
         process = processes.running(host.pidfile(name))
@@ -196,6 +190,7 @@ class Lab:
                 environment=program.environment,
                 log=host.log(name),
                 pidfile=host.pidfile(name),
+                lock=lock,
             )
         await self._wait_answers(host, name, program, process)
 
@@ -302,16 +297,15 @@ class Lab:
         network.disconnect([host.netns for host in plan.hosts] + [plan.switch])
         leftovers.remove_cgroups(plan.hosts)
         # The plan goes last: while anything is left, a second `down` must know what to look for.
-        kept = plan.file
         leftovers.remove_folders(plan.run, *(entry for entry in plan.data.iterdir() if entry.is_dir()))
-        kept.unlink()
+        plan.file.unlink(missing_ok=True)
         leftovers.remove_folders(plan.data)
         leftovers.remove_if_empty(RUN_ROOT, RUN_ROOT.parent)
         leftovers.remove_if_empty(DATA_ROOT, DATA_ROOT.parent)
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        """Holds the lab's lock: its folder, because a lock file could not be removed without a race."""
+    async def _alone(self) -> AsyncIterator[int]:
+        """Holds the lab's lock, an open file. Its folder is the lock: a file could not be removed without a race."""
         folder = self.plan.data
         while True:
             folder.mkdir(parents=True, exist_ok=True)
@@ -319,7 +313,7 @@ class Lab:
             try:
                 await asyncio.to_thread(fcntl.flock, handle, fcntl.LOCK_EX)
                 if _is_same(handle, folder):
-                    yield
+                    yield handle
                     return
             finally:
                 os.close(handle)

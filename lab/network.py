@@ -39,17 +39,21 @@ def prepare_machine() -> None:
         raise OSError("the kernel module br_netfilter is missing, without which services cannot work: modprobe it")
 
 
-def connect_hosts(plan: Plan, hosts: Iterable[Host]) -> None:
-    """Makes what is missing of the bridge and of the hosts' namespaces, cables, addresses and settings."""
-    _make_namespace(plan.switch)
+def connect_hosts(plan: Plan, hosts: Iterable[Host], *, lock: int) -> None:
+    """Makes what is missing of the bridge and of the hosts' namespaces, cables, addresses and settings.
+
+    `lock` is the open file by which the caller holds the lab's lock: the programs that this calls hold it too, so that
+    nobody takes the lab apart while one of them still works for a caller that has been killed.
+    """
+    _make_namespace(plan.switch, lock)
     if not _has_link(plan.switch, "br0"):
-        _ip(plan.switch, ["link add br0 type bridge", "link set br0 up"])
+        _ip(plan.switch, ["link add br0 type bridge", "link set br0 up"], lock)
     for host in hosts:
-        _make_namespace(host.netns)
+        _make_namespace(host.netns, lock)
         if not _has_link(host.netns, "eth0"):
             cable = f"link add {host.name} type veth peer name eth0 netns {host.netns.name}"
-            _ip(plan.switch, [cable])
-        _ip(plan.switch, [f"link set {host.name} master br0 up"])
+            _ip(plan.switch, [cable], lock)
+        _ip(plan.switch, [f"link set {host.name} master br0 up"], lock)
         # `replace` and `up` say what should be: they change nothing where it is so.
         _ip(
             host.netns,
@@ -59,6 +63,7 @@ def connect_hosts(plan: Plan, hosts: Iterable[Host]) -> None:
                 "link set eth0 up",
                 *_routes(plan, host),
             ],
+            lock,
         )
         call_inside(host.netns, partial(_set, _SETTINGS_OF_ALL | _SETTINGS.get(host.role, {})))
 
@@ -75,7 +80,7 @@ def disconnect(namespaces: Iterable[Path]) -> None:
     """Removes network namespaces, and with them every link, address, route and rule in them."""
     for netns in namespaces:
         if netns.exists():
-            _checked(["ip", "netns", "delete", netns.name])
+            _checked(["ip", "netns", "delete", netns.name], [])
     # `ip netns` makes the folder a mount point and leaves it: with nothing in it, it is a trace too.
     if NETNS_ROOT.exists() and not any(NETNS_ROOT.iterdir()):
         subprocess.run(["umount", NETNS_ROOT], capture_output=True, check=False)
@@ -133,23 +138,23 @@ def _routes(plan: Plan, host: Host) -> list[str]:
     return [f"route replace {SERVICE_CIDR} via {plan.node_hosts[0].address}"]
 
 
-def _make_namespace(netns: Path) -> None:
+def _make_namespace(netns: Path, lock: int) -> None:
     """A pin that is no mount was left by a machine that stopped, or by a kill between the two steps of `ip netns`."""
     if not is_on(netns):
         netns.unlink(missing_ok=True)
-        _checked(["ip", "netns", "add", netns.name])
+        _checked(["ip", "netns", "add", netns.name], [lock])
 
 
 def _has_link(netns: Path, link: str) -> bool:
     return call_inside(netns, lambda: link in {name for _, name in socket.if_nameindex()})
 
 
-def _ip(netns: Path, commands: list[str]) -> None:
-    _checked(["ip", "-netns", netns.name, "-batch", "-"], "\n".join(commands))
+def _ip(netns: Path, commands: list[str], lock: int) -> None:
+    _checked(["ip", "-netns", netns.name, "-batch", "-"], [lock], "\n".join(commands))
 
 
-def _checked(argv: list[str], text: str = "") -> None:
-    done = subprocess.run(argv, input=text, text=True, capture_output=True, check=False)
+def _checked(argv: list[str], open_files: list[int], text: str = "") -> None:
+    done = subprocess.run(argv, input=text, text=True, capture_output=True, pass_fds=open_files, check=False)
     if done.returncode != 0:
         raise OSError(f"{' '.join(argv)} failed: {done.stderr.strip()}" + (f" (commands: {text!r})" if text else ""))
 

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
 
+from lab.errors import ArchiveError
+
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 _GZIP_MAGIC = b"\x1f\x8b"
-
-
-class ArchiveError(ValueError):
-    """A file that was to be loaded is not an image; the message says what is wrong with it."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from lab.errors import PlanError
+
 RUN_ROOT = Path("/run/podwire/labs")
 DATA_ROOT = Path("/var/lib/podwire/labs")
 NETNS_ROOT = Path("/run/netns")
@@ -30,10 +32,6 @@ DEFAULT_NAME = "podwire"
 MAX_NODES = 150
 # A label of a host name; short, so that every unix socket below the lab's folder stays under the kernel's 107 bytes.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?")
-
-
-class PlanError(ValueError):
-    """What was asked for cannot be a lab; the message says what to change."""
 
 
 class Role(StrEnum):
@@ -88,8 +86,12 @@ class Host:
     def programs(self) -> tuple[str, ...]:
         return PROGRAMS[self.role]
 
+    @property
+    def logs(self) -> Path:
+        return self.data / "log"
+
     def log(self, program: str) -> Path:
-        return self.data / "log" / f"{program}.log"
+        return self.logs / f"{program}.log"
 
     def pidfile(self, program: str) -> Path:
         return self.run / f"{program}.pid"

@@ -15,9 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-# Writes the pid file before it becomes the program: a lab command that is killed at any instruction leaves either no
-# process or one with a pid file. The pipe on stdout ends when the log takes its place: then the caller may go on.
-_LAUNCH = 'read -r stat </proc/$$/stat && echo "$stat" >"$1" && exec >>"$2" 2>&1 && shift 2 && exec "$@"'
+# Writes the pid file before it becomes the program, and lets go of the lab's lock only then: a lab command that is
+# killed at any instruction leaves, for the next one that gets the lock, either no process or one with a pid file. The
+# pipe on stdout ends when the log takes its place: then the caller may go on.
+_LAUNCH = """
+lock=$1 pidfile=$2 log=$3
+shift 3
+read -r stat </proc/$$/stat && echo "$stat" >"$pidfile" && exec {lock}>&- >>"$log" 2>&1 && exec "$@"
+"""
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,17 @@ class Process:
         return now is not None and now.started == self.started
 
 
-def start(netns: Path, argv: Sequence[str], *, environment: Mapping[str, str], log: Path, pidfile: Path) -> Process:
-    """Starts a program in a network namespace and a session of its own, its output appended to `log`."""
+def start(
+    netns: Path, argv: Sequence[str], *, environment: Mapping[str, str], log: Path, pidfile: Path, lock: int
+) -> Process:
+    """Starts a program in a network namespace and a session of its own, its output appended to `log`.
+
+    `lock` is the open file by which the caller holds the lab's lock.
+    """
+    launch = ["bash", "-c", _LAUNCH, "launch", str(lock), str(pidfile), str(log), *argv]
     launched = subprocess.run(
-        ["nsenter", f"--net={netns}", "--", "setsid", "--fork", "sh", "-c", _LAUNCH, "sh", pidfile, log, *argv],
+        ["nsenter", f"--net={netns}", "--", "setsid", "--fork", *launch],
+        pass_fds=[lock],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.errors import PlanError
 from lab.plan import (
     API_PORT,
     ETCD_PEER_PORT,
@@ -20,7 +21,6 @@ from lab.plan import (
     SERVICE_CIDR,
     Host,
     Plan,
-    PlanError,
     Role,
 )
 

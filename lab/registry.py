@@ -8,13 +8,10 @@ import http.client
 from collections.abc import Iterable
 from urllib.parse import urlencode, urlsplit
 
+from lab.errors import RegistryError
 from lab.oci import Blob, Image
 
 _TIMEOUT_SECONDS = 30.0
-
-
-class RegistryError(RuntimeError):
-    """The registry refused something; the message has its answer."""
 
 
 def push(address: str, port: int, images: Iterable[Image]) -> None:

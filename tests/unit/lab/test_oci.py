@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from lab import oci
-from lab.oci import ArchiveError, File, Folder, Link
+from lab.errors import ArchiveError
+from lab.oci import File, Folder, Link
 
 TREE: oci.Tree = {
     "bin/sh": Link("/bin/busybox"),

@@ -1,6 +1,7 @@
 import pytest
 
-from lab.plan import MAX_NODES, NETWORK, Plan, PlanError, Role
+from lab.errors import PlanError
+from lab.plan import MAX_NODES, NETWORK, Plan, Role
 from lab.programs import program
 
 UNIX_SOCKET_PATH_MAX = 107  # unix(7): 108 bytes with the final zero

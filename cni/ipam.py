@@ -103,11 +103,12 @@ class Addresses:
             yield IPv4Address(first + (start + step) % self.capacity)
 
     def _last(self) -> int:
-        """The last address given out. Its loss costs nothing but the turn."""
+        """The last address given out. Its loss, or another subnet's, costs nothing but the turn."""
         try:
-            return int(IPv4Address((self._folder / _LAST).read_text().strip()))
+            last = IPv4Address((self._folder / _LAST).read_text().strip())
         except (FileNotFoundError, ValueError):
             return int(self.gateway)
+        return int(last if last in self._subnet else self.gateway)
 
     def _remember(self, address: IPv4Address) -> None:
         (self._folder / _LAST).write_text(f"{address}\n")

@@ -17,7 +17,6 @@ import structlog
 
 from cni import iptables
 from cni.iptables import Iptables, IptablesError, Kind
-from cni.netlink import NetlinkError
 from cni.threads import run_to_end
 from nodeagent.proxy import conntrack, sysctls
 from nodeagent.proxy.endpoints import Target
@@ -153,7 +152,7 @@ class Proxy:
             self._wake.clear()
             try:
                 await self._apply_once(tables, services, slices, foreign)
-            except (IptablesError, NetlinkError) as error:
+            except IptablesError as error:
                 self._read_again = True
                 self._wake.set()
                 delay = backoff.next()
@@ -212,17 +211,24 @@ class Proxy:
             udp.update(leading)
             now[key] = frozenset(leading)
         count = tables.replace(wanted) if everything else tables.apply(wanted)
-        if udp:
-            forgotten = conntrack.forget_stale(udp, self._settings.family)
-            if forgotten:
-                log.info("stale UDP entries deleted", count=forgotten)
-        # Only now: after a failure the entries of what was there before are looked at again.
+        if udp and not self._forget_stale(udp):
+            return count  # the next change looks at these entries again
         for key in inputs:
             if now.get(key):
                 self._udp[key] = now[key]
             else:
                 self._udp.pop(key, None)
         return count
+
+    def _forget_stale(self, udp: Mapping[Frontend, frozenset[Target]]) -> bool:
+        try:
+            count = conntrack.forget_stale(udp, self._settings.family)
+        except OSError as error:
+            log.warning("stale UDP entries not deleted", error=str(error))
+            return False
+        if count:
+            log.info("stale UDP entries deleted", count=count)
+        return True
 
     async def _look_now_and_then(self, tables: Tables, foreign: ForeignChanges) -> NoReturn:
         while True:

@@ -24,7 +24,7 @@ _RETRY_CAP: Final = 5.0
 
 
 class Registration:
-    """`nodes` must be an informer of this node alone."""
+    """`nodes` must show this node at least."""
 
     def __init__(self, client: KindClient[v1.Node], nodes: Informer[v1.Node], state: NodeState, clock: Clock) -> None:
         self._client = client
@@ -80,7 +80,9 @@ class Registration:
         if wanted.status != node.status:
             await self._client.update_status(wanted)
 
-    def _changed(self, _key: str, _old: v1.Node | None, new: v1.Node | None) -> None:
+    def _changed(self, key: str, _old: v1.Node | None, new: v1.Node | None) -> None:
+        if key != self._state.name:
+            return
         self._wake.set()
         if new is not None and new.spec.pod_cidr:
             self._has_cidr.set()

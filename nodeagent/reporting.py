@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from nodeagent.clock import Clock
+from nodeagent.pods.status import own_part
 from podwire import v1
 from podwire.errors import NotFound
 from podwire.keys import key_of
@@ -112,7 +113,7 @@ class StatusReporter:
         latest = self._latest.get(uid)
         if latest is None or uid in self._pending or any(uid in sent for sent in self._in_flight.values()):
             return False
-        return latest.status != pod.status
+        return latest.status != own_part(pod.status)
 
     def _correct(self, key: str, uid: str) -> None:
         pod = self._stored(key)

@@ -33,6 +33,8 @@ class AgentSettings:
     # The log pump's socket.
     logs_socket: Path
     cgroup_parent: str
+    # The network of all nodes' pods: traffic to it keeps its source address.
+    cluster_cidr: str
     # Configuration lists of another network plugin; None: our own.
     cni_conf_dir: Path | None
     # Executables of other network plugins.
@@ -40,6 +42,11 @@ class AgentSettings:
     labels: dict[str, str]
     log_format: str
     log_level: str
+
+    @property
+    def xtables_lock(self) -> Path:
+        """The lock of the older iptables, which is one for all namespaces of a machine unless it is named."""
+        return self.run_dir / "xtables.lock"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -87,6 +94,7 @@ def _arguments(command: argparse.ArgumentParser) -> None:
         help="the log pump (%(default)s)",
     )
     add("--cgroup-parent", default="/podwire", help="the cgroup that pods' cgroups are made in (%(default)s)")
+    add("--pod-cidr", default="10.244.0.0/16", metavar="CIDR", help="the network of all nodes' pods (%(default)s)")
     add("--cni-conf-dir", type=Path, metavar="DIR", help="another network plugin's configuration; default: our own")
     add("--cni-bin-dir", type=Path, action="append", metavar="DIR", help="its executables (/opt/cni/bin)")
     add(
@@ -121,6 +129,7 @@ def parse(arguments: Sequence[str]) -> tuple[str, AgentSettings]:
         log_dir=given.log_dir,
         logs_socket=given.logs_socket,
         cgroup_parent=given.cgroup_parent,
+        cluster_cidr=given.pod_cidr,
         cni_conf_dir=given.cni_conf_dir,
         cni_bin_dirs=tuple(given.cni_bin_dir or [Path("/opt/cni/bin")]),
         labels=dict(given.label),

@@ -1,4 +1,7 @@
-"""Logs and exec for clients: what a container wrote, and commands run in it, over a stream that the agent opened."""
+"""Logs and exec for clients: what a container wrote, and commands run in it, over a stream that the agent opened.
+
+Requests have been checked against the pod's object by the control plane: they name a container that the pod has.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ class Streams:
 
     async def _logs(self, request: v1.LogsRequest, stream: Stream) -> None:
         worker = self._worker(request.namespace, request.name)
-        name = _container_name(worker.pod, request.container)
+        name = request.container
         if request.previous:
             container = previous_attempt(worker.observed, name)
             if container is None:
@@ -92,7 +95,7 @@ class Streams:
 
     async def _exec(self, request: v1.ExecStart, stream: Stream) -> None:
         worker = self._worker(request.namespace, request.name)
-        name = _container_name(worker.pod, request.container)
+        name = request.container
         container = last_attempts(worker.observed).get(name)
         if container is None or container.phase is not Phase.RUNNING:
             raise errors.PreconditionFailed(f'container "{name}" in pod "{request.name}" is not running')
@@ -129,19 +132,6 @@ async def _feed(stream: Stream, process: ExecProcess) -> None:
     except errors.PodwireError:
         # The stream broke: the session, which has the same connection, ends what is served over it.
         return
-
-
-def _container_name(pod: v1.Pod, wanted: str) -> str:
-    names = [container.name for container in (*pod.spec.containers, *pod.spec.init_containers)]
-    if not wanted:
-        if len(pod.spec.containers) > 1:
-            raise errors.Invalid(f'pod "{pod.metadata.name}" has several containers, name one of: {", ".join(names)}')
-        return pod.spec.containers[0].name
-    if wanted not in names:
-        raise errors.NotFound(
-            f'container "{wanted}" is not in pod "{pod.metadata.name}", which has: {", ".join(names)}'
-        )
-    return wanted
 
 
 def _why(worker: PodWorker, name: str) -> str:

@@ -30,8 +30,8 @@ READY_TO_START: Final = "PodReadyToStartContainers"
 INITIALIZED: Final = "Initialized"
 READY: Final = "Ready"
 CONTAINERS_READY: Final = "ContainersReady"
-SCHEDULED: Final = "PodScheduled"
-OURS: Final = (READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED)
+# The agent's conditions; the API keeps what others write beside them (PodScheduled, readiness gates).
+OURS: Final = frozenset({READY_TO_START, INITIALIZED, READY, CONTAINERS_READY})
 ERR_IMAGE_PULL: Final = "ErrImagePull"
 IMAGE_PULL_BACK_OFF: Final = "ImagePullBackOff"
 CRASH_LOOP_BACK_OFF: Final = "CrashLoopBackOff"
@@ -95,6 +95,15 @@ def build(sight: Sight) -> v1.PodStatus:
     return status
 
 
+def own_part(stored: v1.PodStatus) -> v1.PodStatus:
+    """Of a status in the API what an agent reports: without the conditions that others wrote."""
+    ours = v1.PodStatus()
+    ours.CopyFrom(stored)
+    del ours.conditions[:]
+    ours.conditions.extend(condition for condition in stored.conditions if condition.type in OURS)
+    return ours
+
+
 def qos_class(pod: v1.Pod) -> str:
     """Guaranteed: every container's limits and requests of cpu and memory are set and equal; BestEffort: none is."""
     containers = [*pod.spec.init_containers, *pod.spec.containers]
@@ -135,7 +144,11 @@ def _container(
         earlier = history.previous_attempt(sight.observed, container.name)
         if earlier is not None:
             status.last_state.terminated.CopyFrom(_terminated(earlier) or v1.ContainerStateTerminated())
-        elif before is not None and before.container_id == status.container_id:
+        elif (
+            before is not None
+            and before.container_id == status.container_id
+            and before.last_state.HasField("terminated")
+        ):
             status.last_state.CopyFrom(before.last_state)
     if last is not None and last.phase is Phase.RUNNING:
         status.state.running.started_at.CopyFrom(_time(last.started_at or last.created_at))
@@ -258,13 +271,6 @@ def _conditions(sight: Sight, status: v1.PodStatus, has_sandbox: bool, is_initia
     _condition(sight, status, INITIALIZED, initialized, *uninitialized)
     _condition(sight, status, READY, not gates[0], *gates)
     _condition(sight, status, CONTAINERS_READY, not not_ready[0], *not_ready)
-    scheduled = _find(pod.status.conditions, SCHEDULED)
-    if scheduled is not None:
-        status.conditions.append(scheduled)
-    else:
-        _condition(sight, status, SCHEDULED, True)
-    # What others wrote, readiness gates above all, stays as it is.
-    status.conditions.extend(condition for condition in pod.status.conditions if condition.type not in OURS)
 
 
 def _gates(pod: v1.Pod) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from nodeagent.containerd.client import ContainerdError, RuntimeUnavailable
 from nodeagent.containers.errors import ContainerError, ImageError, SandboxError
 from nodeagent.model import PodUid
 from nodeagent.pods.backoff import NODE_PACE, USER_PACE, Pace
-from nodeagent.pods.environment import ConfigError, environment
+from nodeagent.pods.environment import CONFIG_ERROR, environment
 from nodeagent.pods.memory import Memory
 from nodeagent.pods.planning import (
     EnsureImage,
@@ -35,7 +35,6 @@ from podwire import errors, v1
 
 log = structlog.get_logger(__name__)
 
-CONFIG_ERROR: Final = "CreateContainerConfigError"
 FAILED_MOUNT: Final = "FailedMount"
 # Kubernetes mounts again after 0.5 s, doubling up to 2 min 2 s.
 VOLUME_PACE: Final = Pace(0.5, 122.0)
@@ -58,7 +57,7 @@ class Steps:
         except ContainerError as error:
             self._failed(step, error.reason, error.message, USER_PACE)
             self._announce_failure(pod, step, error.message)
-        except (ConfigError, UnsupportedVolume) as error:
+        except UnsupportedVolume as error:
             self._failed(step, CONFIG_ERROR, str(error), USER_PACE)
             self._announce_failure(pod, step, str(error))
         except VolumeError as error:
@@ -141,10 +140,9 @@ class Steps:
 
     async def _stop(self, pod: v1.Pod, step: StopContainer) -> None:
         text = step.reason.value.format(name=step.container.name)
-        if step.reason in (StopReason.UNHEALTHY, StopReason.CHANGED):
-            if pod.spec.restart_policy != "Never":
-                text = f"{text}, will be restarted"
-                self._memory.replaced.add(step.container.id)
+        if step.reason in (StopReason.UNHEALTHY, StopReason.CHANGED) and pod.spec.restart_policy != "Never":
+            text = f"{text}, will be restarted"
+            self._memory.replaced.add(step.container.id)
         log.info("stopping container", pod=self._name(pod), container=step.container.name, reason=step.reason.name)
         self._with.announce(pod, "Normal", "Killing", text, step.container.name)
         ending = await self._with.runtime.stop_container(step.container, grace=step.grace)

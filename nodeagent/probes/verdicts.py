@@ -57,7 +57,7 @@ class Verdict:
 
 
 def initial(kind: Kind, *, known_ready: bool = False) -> Verdict:
-    """The verdict before any result. `known_ready`: the container was ready when an agent before this one last looked."""
+    """The verdict before any result. `known_ready`: the container was ready when an earlier agent last looked."""
     good = kind is Kind.LIVENESS or known_ready
     result = Result.SUCCESS if good else Result.FAILURE
     return Verdict(result, result)

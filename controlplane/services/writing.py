@@ -162,6 +162,12 @@ class Writer:
             entry, proven = _found(kind, key, outcome), True
         raise errors.Conflict(f"{lifecycle.describe(kind, key)} could not be changed: too many others write at once")
 
+    def uid_of(self, kind: Kind, key: str) -> str:
+        """The uid of the object that the cache has under `key`; empty where there is none."""
+        entry = self._cache.of(kind).entries.get(key)
+        uid: str = entry.message().metadata.uid if entry is not None else ""
+        return uid
+
     def _write(self, kind: Kind, entry: Entry, old: Any, new: Any | None, stored: bytes, demands: Demands) -> Write:
         etcd_key = keys.object_key(kind, entry.key)
         before = [claim.key for claim in claims(kind, old)]

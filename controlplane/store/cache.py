@@ -80,6 +80,11 @@ class Cache:
     def synced(self) -> bool:
         return self._synced.is_set()
 
+    def end_watches(self, error: errors.PodwireError) -> None:
+        """Ends every watch of every kind."""
+        for cache in self._kinds.values():
+            cache.end_watches(error)
+
     async def wait_synced(self) -> None:
         """Until the cache has caught up with etcd for the first time."""
         await self._synced.wait()

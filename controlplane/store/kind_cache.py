@@ -67,6 +67,9 @@ class KindCache:
         self.floor = revision
         self._channels.end(errors.HistoryLost(f"the history of {self.kind.plural} begins anew: list again"))
 
+    def end_watches(self, error: errors.PodwireError) -> None:
+        self._channels.end(error)
+
     def apply(self, revision: int, key: str, new: Entry | None) -> None:
         """The next change: of one key, in order of revisions."""
         old = self.entries.get(key)

@@ -1,0 +1,173 @@
+"""One replica of the API: everything of the role `api` meets here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import structlog
+from grpc_channelz.v1 import channelz
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from controlplane.services.allocation import Allocator
+from controlplane.services.binding import Binding
+from controlplane.services.event_leases import EventLeases
+from controlplane.services.lifecycle import DEFAULT_NAMESPACE
+from controlplane.services.reading import Reader
+from controlplane.services.verbs import Verbs
+from controlplane.services.writing import Demands, Writer
+from controlplane.sessions.agents import SERVICE as AGENTS_SERVICE
+from controlplane.sessions.agents import Agents
+from controlplane.sessions.pod_streams import PodStreams
+from controlplane.sessions.statuses import StatusWriter
+from controlplane.settings import ApiSettings
+from controlplane.store.cache import Cache
+from controlplane.store.commits import Committer
+from controlplane.store.etcd import Etcd
+from podwire import errors, kinds, v1
+
+log = structlog.get_logger(__name__)
+
+_MIB: Final = 1024 * 1024
+_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
+    # A second server on the same port is an error, not a silent share of its connections.
+    ("grpc.so_reuseport", 0),
+    # A dead client is noticed within 10 s; clients may ping every 5 s, with some leeway for clocks.
+    ("grpc.keepalive_time_ms", 6_000),
+    ("grpc.keepalive_timeout_ms", 4_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 4_000),
+    # Objects end at 1.5 MiB: what is larger gets our error, which names it, and not gRPC's.
+    ("grpc.max_receive_message_length", 16 * _MIB),
+    ("grpc.max_send_message_length", 16 * _MIB),
+)
+# For requests under way when the server stops; watches and sessions are ended at once.
+_STOP_SECONDS: Final = 2.0
+
+
+class Replica:
+    """The parts of one replica, put together. `run` serves until it is cancelled."""
+
+    def __init__(self, settings: ApiSettings, etcd: Etcd) -> None:
+        self._settings = settings
+        self._cache = Cache(etcd)
+        self._committer = Committer(etcd)
+        allocator = Allocator(
+            service_cidr=settings.service_cidr,
+            pod_cidr=settings.pod_cidr,
+            node_ports=settings.node_ports,
+            taken=lambda: self._cache.allocations,
+        )
+        event_leases = EventLeases(etcd, asyncio.get_running_loop().time)
+        self._writer = Writer(self._cache, self._committer, allocator, event_leases, new_uid=_new_uid)
+        self._agents = Agents(
+            etcd,
+            self._cache,
+            self._committer,
+            StatusWriter(self._writer),
+            replica_address=settings.advertise or f"unix:{settings.socket}",
+            new_uid=_new_uid,
+        )
+        self._health = health.aio.HealthServicer()
+
+    async def run(self) -> None:
+        with _private_files():
+            server = self._server()
+        async with asyncio.TaskGroup() as owner:
+            for name, work in {
+                "cache": self._cache.run(),
+                "committer": self._committer.run(),
+                "lease renewals": self._agents.renewals.run(),
+            }.items():
+                owner.create_task(work, name=name)
+            await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+            await server.start()
+            log.info("listening", address=self._settings.listen, socket=str(self._settings.socket))
+            try:
+                await self._cache.wait_synced()
+                await self._ensure_default_namespace()
+                await self._report(health_pb2.HealthCheckResponse.SERVING)
+                log.info("serving", revision=self._cache.revision)
+                await server.wait_for_termination()
+            finally:
+                await self._stop(server)
+
+    def _server(self) -> grpc.aio.Server:
+        settings = self._settings
+        server = grpc.aio.server(options=_OPTIONS)
+        reader = Reader(self._cache)
+        handlers = [Verbs(kind, reader, self._writer).handler() for kind in kinds.KINDS]
+        handlers += [
+            Binding(self._writer).handler(),
+            PodStreams(self._cache, self._agents).handler(),
+            self._agents.handler(),
+        ]
+        server.add_generic_rpc_handlers(tuple(handlers))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        channelz.add_channelz_servicer(server)
+        names = (*_service_names(), health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        settings.socket.parent.mkdir(parents=True, exist_ok=True)
+        server.add_insecure_port(f"unix:{settings.socket}")
+        if settings.listen is not None:
+            if settings.tls is None:
+                raise errors.Invalid("an address is served with TLS only: certificates are missing")
+            tls = settings.tls
+            credentials = grpc.ssl_server_credentials(
+                [(tls.key.read_bytes(), tls.cert.read_bytes())], tls.ca.read_bytes(), require_client_auth=True
+            )
+            server.add_secure_port(settings.listen, credentials)
+        return server
+
+    async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", *_service_names()):
+            await self._health.set(name, status)
+
+    async def _ensure_default_namespace(self) -> None:
+        namespace = v1.Namespace(metadata=v1.ObjectMeta(name=DEFAULT_NAMESPACE))
+        try:
+            await self._writer.create(kinds.NAMESPACE, namespace, Demands())
+        except errors.AlreadyExists:
+            pass
+
+    async def _stop(self, server: grpc.aio.Server) -> None:
+        """Streams without an end are ended, so that their clients go elsewhere; other requests are finished."""
+        log.info("stopping")
+        await self._health.enter_graceful_shutdown()
+        stopping = errors.Unavailable("this replica of the control plane stops: another one, or its successor, goes on")
+        self._cache.end_watches(stopping)
+        self._agents.end_sessions(stopping)
+        await server.stop(_STOP_SECONDS)
+
+
+async def serve(settings: ApiSettings) -> None:
+    """Serves the API until it is cancelled."""
+    async with Etcd.connect(settings.etcd.endpoints, tls=settings.etcd.tls) as etcd:
+        await Replica(settings, etcd).run()
+
+
+def _service_names() -> list[str]:
+    return [*(kind.service for kind in kinds.KINDS), AGENTS_SERVICE]
+
+
+def _new_uid() -> str:
+    return str(uuid.uuid4())
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """What is made in here, as the socket, is for its owner alone from its first moment."""
+    before = os.umask(stat.S_IRWXG | stat.S_IRWXO | stat.S_IXUSR)
+    try:
+        yield
+    finally:
+        os.umask(before)

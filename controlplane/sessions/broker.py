@@ -1,0 +1,76 @@
+"""Streams between a client and the agent of a node: asked for over the agent's session, opened by the agent, joined.
+
+Agents dial out, so a stream cannot be opened to one. The client's call leaves a relay under a random name, the session
+tells the agent that name, and the agent's own call to `Agents.Stream` brings it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from controlplane.sessions.pipes import Pipe
+from podwire import errors, v1
+
+# Messages that wait in each direction; with those in gRPC's own buffers about a megabyte of output.
+_CAPACITY: Final = 8
+# From the request to the agent's call. An agent opens streams at once, or says why it does not.
+_OPEN_SECONDS: Final = 10.0
+
+Send = Callable[[v1.ControlMessage], None]
+
+
+@dataclass(eq=False)
+class Relay:
+    """One joined stream: `outputs` from the agent, `inputs` to it."""
+
+    outputs: Pipe[v1.AgentFrame] = field(default_factory=lambda: Pipe(_CAPACITY))
+    inputs: Pipe[v1.ExecInput] = field(default_factory=lambda: Pipe(_CAPACITY))
+    joined: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def close(self, error: errors.PodwireError | None = None) -> None:
+        self.outputs.close(error)
+        self.inputs.close(error)
+        self.joined.set()
+
+
+class Broker:
+    def __init__(self) -> None:
+        self._relays: dict[str, Relay] = {}
+
+    @asynccontextmanager
+    async def open(self, send: Send, request: v1.OpenStream) -> AsyncIterator[Relay]:
+        """A stream that the agent at the other end of `send` has joined. The agent is told when the client is gone."""
+        request.stream_id = secrets.token_hex(16)
+        relay = self._relays[request.stream_id] = Relay()
+        try:
+            send(v1.ControlMessage(open_stream=request))
+            try:
+                async with asyncio.timeout(_OPEN_SECONDS):
+                    await relay.joined.wait()
+            except TimeoutError:
+                raise errors.NodeUnreachable("the node's agent did not open the stream in time") from None
+            yield relay
+        finally:
+            del self._relays[request.stream_id]
+            relay.close()
+            send(v1.ControlMessage(close_stream=request.stream_id))
+
+    def join(self, stream_id: str) -> Relay:
+        """The relay that an agent's call names, which nobody else can join any more."""
+        relay = self._relays.get(stream_id)
+        if relay is None or relay.joined.is_set():
+            raise errors.NotFound("no client waits for this stream (any more)")
+        relay.joined.set()
+        return relay
+
+    def fail(self, failed: v1.StreamFailed) -> None:
+        """The agent could not open a stream: the client hears why."""
+        relay = self._relays.get(failed.stream_id)
+        if relay is not None:
+            kind = errors.BY_REASON.get(failed.reason, errors.Internal)
+            relay.close(kind(failed.message or "the node's agent could not open the stream"))

@@ -1,0 +1,156 @@
+"""One agent's session: heartbeats keep the node's lease alive, statuses are stored, requests for streams go out.
+
+The node counts as alive exactly while its lease in etcd lives, and a NodeSession object hangs on that lease. A session
+may end and another begin, here or on another replica, with the same lease: nobody notices. Only when no heartbeat came
+for the lease's time to live is the object gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+import structlog
+
+from controlplane.sessions.broker import Broker
+from controlplane.sessions.statuses import StatusWriter
+from controlplane.store.cache import Cache
+from controlplane.store.leases import Lease, Renewals
+from controlplane.store.selection import Selection
+from podwire import errors, kinds, v1
+
+log = structlog.get_logger(__name__)
+
+
+class Session:
+    def __init__(
+        self,
+        hello: v1.Hello,
+        lease: Lease,
+        *,
+        cache: Cache,
+        renewals: Renewals,
+        statuses: StatusWriter,
+        broker: Broker,
+        silence: float,
+    ) -> None:
+        self.node_name = hello.node_name
+        self.instance = hello.instance
+        self._lease = lease
+        self._cache = cache
+        self._renewals = renewals
+        self._statuses = statuses
+        self._broker = broker
+        self._silence = silence
+        self._outgoing: asyncio.Queue[v1.ControlMessage] = asyncio.Queue()
+        self._heard = asyncio.Event()
+        # The last status of each pod that is not stored yet, by uid, and the batches that wait for their answer.
+        self._updates: dict[str, v1.PodStatusUpdate] = {}
+        self._batches: list[v1.StatusBatch] = []
+        self._arrived = asyncio.Event()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def send(self, message: v1.ControlMessage) -> None:
+        self._outgoing.put_nowait(message)
+
+    def end(self, error: errors.PodwireError) -> None:
+        """Ends the session from outside."""
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    async def run(self, incoming: AsyncIterator[v1.AgentMessage], write: Any) -> None:
+        """Until the agent ends its stream; raises whatever else ended the session, as one PodwireError."""
+        try:
+            async with asyncio.TaskGroup() as owner:
+                tasks = [
+                    owner.create_task(work, name=f"session {self.node_name}: {name}")
+                    for name, work in {
+                        "speak": self._speak(write),
+                        "renew": self._renew(),
+                        "store": self._store(),
+                        "guard": self._guard(),
+                        "end": self._wait_ended(),
+                    }.items()
+                ]
+                await self._listen(incoming)
+                for task in tasks:
+                    task.cancel()
+        except BaseExceptionGroup as group:
+            known, unknown = group.split(errors.PodwireError)
+            if unknown is not None or known is None:
+                raise
+            raise _first(known) from None
+
+    async def _wait_ended(self) -> None:
+        await self._ended
+
+    async def _listen(self, incoming: AsyncIterator[v1.AgentMessage]) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._silence):
+                    message = await anext(incoming, None)
+            except TimeoutError:
+                raise errors.Unavailable(f"no heartbeat came for {self._silence:g} s") from None
+            if message is None:
+                return
+            self._heard.set()
+            match message.WhichOneof("message"):
+                case "heartbeat":
+                    self.send(v1.ControlMessage(heartbeat=message.heartbeat))
+                case "statuses":
+                    self._updates.update({update.uid: update for update in message.statuses.updates})
+                    self._batches.append(message.statuses)
+                    self._arrived.set()
+                case "stream_failed":
+                    self._broker.fail(message.stream_failed)
+                case _:
+                    raise errors.Invalid("a session begins with one hello, and has no message of this kind after it")
+
+    async def _speak(self, write: Any) -> NoReturn:
+        while True:
+            await write(await self._outgoing.get())
+
+    async def _renew(self) -> NoReturn:
+        """Renews the lease when heartbeats come, at most every third of its life."""
+        while True:
+            self._heard.clear()
+            await self._heard.wait()
+            if self._lease.remaining < self._lease.ttl * 2 / 3:
+                await self._renewals.renew(self._lease)
+
+    async def _store(self) -> NoReturn:
+        """Stores what has come: while a write is on its way the last status of each pod replaces those before it."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            updates, self._updates = self._updates, {}
+            batches, self._batches = self._batches, []
+            results = {r.uid: r for r in await self._statuses.write(self.node_name, list(updates.values()))}
+            for batch in batches:
+                own = [results[uid] for uid in dict.fromkeys(update.uid for update in batch.updates)]
+                self.send(v1.ControlMessage(statuses=v1.StatusAck(sequence=batch.sequence, results=own)))
+
+    async def _guard(self) -> NoReturn:
+        """Ends the session when its NodeSession is gone, or belongs to another session."""
+        sessions = self._cache.of(kinds.NODE_SESSION)
+        selection = Selection.parse(kinds.NODE_SESSION, "", "", f"metadata.name={self.node_name}")
+        watcher = sessions.watch(selection, self._cache.revision)
+        try:
+            while True:
+                entry = sessions.entries.get(self.node_name)
+                if entry is None:
+                    raise errors.Unavailable(f"the lease of the node {self.node_name} has expired: begin a new session")
+                spec = entry.message().spec
+                if (spec.agent_instance, spec.lease_id) != (self.instance, self._lease.id):
+                    raise errors.PreconditionFailed(f"another agent has the session of the node {self.node_name}")
+                await watcher.wait()
+                watcher.take()
+        finally:
+            watcher.close()
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group

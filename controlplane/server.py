@@ -80,6 +80,8 @@ class Replica:
         self._health = health.aio.HealthServicer()
 
     async def run(self) -> None:
+        # Bound at once, so that what is in the way shows at once; served once the cache can answer. Clients that
+        # connect in between wait in the listeners' queues.
         with _private_files():
             server = self._server()
         async with asyncio.TaskGroup() as owner:
@@ -89,14 +91,18 @@ class Replica:
                 "lease renewals": self._agents.renewals.run(),
             }.items():
                 owner.create_task(work, name=name)
-            await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
-            await server.start()
-            log.info("listening", address=self._settings.listen, socket=str(self._settings.socket))
             try:
                 await self._cache.wait_synced()
                 await self._ensure_default_namespace()
-                await self._report(health_pb2.HealthCheckResponse.SERVING)
-                log.info("serving", revision=self._cache.revision)
+                for service in ("", *_service_names()):
+                    await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+                await server.start()
+                log.info(
+                    "serving",
+                    address=self._settings.listen,
+                    socket=str(self._settings.socket),
+                    revision=self._cache.revision,
+                )
                 await server.wait_for_termination()
             finally:
                 await self._stop(server)
@@ -127,10 +133,6 @@ class Replica:
             )
             server.add_secure_port(settings.listen, credentials)
         return server
-
-    async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in ("", *_service_names()):
-            await self._health.set(name, status)
 
     async def _ensure_default_namespace(self) -> None:
         namespace = v1.Namespace(metadata=v1.ObjectMeta(name=DEFAULT_NAMESPACE))

@@ -116,12 +116,6 @@ class Allocator:
             new.cluster_ips.append(new.cluster_ip)
         if new.type == "NodePort" or (new.type == "LoadBalancer" and new.allocate_load_balancer_node_ports):
             self._assign_node_ports(old, new, avoid)
-        elif old.type in ("NodePort", "LoadBalancer") and new.type != "LoadBalancer":
-            # The ports that the old type brought go with it; one that was asked for now is validation's to refuse.
-            before = {port.node_port for port in old.ports}
-            for port in new.ports:
-                if port.node_port in before:
-                    port.ClearField("node_port")
 
     def _assign_node_ports(self, old: v1.ServiceSpec, new: v1.ServiceSpec, avoid: Collection[bytes]) -> None:
         before = {(port.protocol, port.port): port.node_port for port in old.ports if port.node_port}

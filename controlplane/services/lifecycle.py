@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from controlplane.services.service_types import drop_what_the_old_type_brought
 from podwire import errors, kinds, validation
 from podwire.defaults import apply_defaults
 from podwire.keys import key_of
@@ -66,6 +67,8 @@ def prepare_update(kind: Kind, old: Any, new: Any) -> None:
     """Makes what a client sent the next state of `old`; raises Invalid, Conflict or PreconditionFailed."""
     check_preconditions(kind, old, uid=new.metadata.uid, resource_version=new.metadata.resource_version)
     _keep_metadata(old, new)
+    if kind is kinds.SERVICE:
+        drop_what_the_old_type_brought(old.spec, new.spec)
     if kind.has_status:
         new.ClearField("status")
         new.status.CopyFrom(old.status)

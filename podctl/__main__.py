@@ -1,0 +1,17 @@
+"""`podctl`."""
+
+from __future__ import annotations
+
+import os
+
+
+def main() -> None:
+    # gRPC's own complaints about connections say less than our errors, and come in the middle of output.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from podctl.cli import app
+
+    app(prog_name="podctl")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""`podctl apply` and `podctl create`: every document is checked before the first one is sent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from podctl import manifests
+from podctl.failures import UsageError
+from podctl.naming import qualified
+from podctl.output import is_table, render
+from podctl.session import Session, complain
+from podwire import errors, kinds, v1
+from podwire.kinds import Kind
+from podwire.manifest import Document
+
+_DRY_RUNS: Final = ("none", "client", "server")
+
+# The object, what was done ("created"), and warnings.
+Outcome = tuple[Any, str, Sequence[str]]
+Verb = Callable[[Document, str, bool], Awaitable[Outcome]]
+
+
+async def apply(session: Session, files: Sequence[str], *, recursive: bool, dry_run: str, output: str) -> int:
+    async def verb(document: Document, namespace: str, dry: bool) -> Outcome:
+        client = session.client.kind(document.kind)
+        applied = await client.apply(document.tree, namespace=namespace, dry_run=dry)
+        return applied.object, applied.result, applied.warnings
+
+    return await _send_all(session, files, verb, recursive=recursive, dry_run=dry_run, output=output)
+
+
+async def create(session: Session, files: Sequence[str], *, recursive: bool, dry_run: str, output: str) -> int:
+    async def verb(document: Document, namespace: str, dry: bool) -> Outcome:
+        obj = document.message()
+        obj.metadata.namespace = namespace
+        return await session.client.kind(document.kind).create(obj, dry_run=dry), "created", ()
+
+    return await _send_all(session, files, verb, recursive=recursive, dry_run=dry_run, output=output)
+
+
+async def create_namespace(session: Session, name: str, *, dry_run: str, output: str) -> int:
+    namespace = v1.Namespace(metadata=v1.ObjectMeta(name=name))
+    if _check_dry_run(dry_run) != "client":
+        namespace = await session.client.namespaces.create(namespace, dry_run=dry_run == "server")
+    _show(kinds.NAMESPACE, namespace, "created", dry_run, output)
+    return 0
+
+
+async def _send_all(
+    session: Session, files: Sequence[str], verb: Verb, *, recursive: bool, dry_run: str, output: str
+) -> int:
+    _check_dry_run(dry_run)
+    documents = manifests.read(files, recursive=recursive)
+    manifests.check(documents, session.namespace, explicit=session.explicit)
+    status = 0
+    for document in documents:
+        namespace = manifests.namespace_of(document, session.namespace)
+        if dry_run == "client":
+            _show(document.kind, document.message(), "created", dry_run, output)
+            continue
+        try:
+            obj, result, warnings = await verb(document, namespace, dry_run == "server")
+        except errors.Unavailable:
+            # The others would wait for the server too.
+            raise
+        except errors.PodwireError as error:
+            status = complain(document.located(error) if isinstance(error, errors.Invalid) else error)
+            continue
+        for warning in warnings:
+            print(f"Warning: {qualified(document.kind, obj.metadata.name)}: {warning}", file=sys.stderr)
+        _show(document.kind, obj, result, dry_run, output)
+    return status
+
+
+def _show(kind: Kind, obj: Any, result: str, dry_run: str, output: str) -> None:
+    if not is_table(output):
+        sys.stdout.write(render(output, [(kind, obj)], single=True))
+        return
+    suffix = {"none": "", "client": " (dry run)", "server": " (server dry run)"}[dry_run]
+    print(f"{qualified(kind, obj.metadata.name)} {result}{suffix}", flush=True)
+
+
+def _check_dry_run(text: str) -> str:
+    if text not in _DRY_RUNS:
+        raise UsageError(f"--dry-run is {', '.join(_DRY_RUNS)}, not {text!r}")
+    return text

@@ -1,0 +1,38 @@
+"""Errors as a person reads them: one clear line, then one line for each wrong field; and the exit status."""
+
+from __future__ import annotations
+
+from podwire import errors
+
+
+class CommandError(Exception):
+    """The command cannot be carried out; its text follows `error: `."""
+
+
+class UsageError(Exception):
+    """The command line is wrong; the process ends with 2."""
+
+
+def explain(error: Exception) -> str:
+    """`Error from server (NotFound): pods "x" not found`, as kubectl words it. Ends without a newline."""
+    match error:
+        case CommandError() | UsageError():
+            return f"error: {error}"
+        case errors.Invalid() if error.errors:
+            return _invalid(error)
+        case errors.Invalid() | errors.Unavailable() | errors.Timeout() | errors.NodeUnreachable():
+            return f"error: {error.message}"
+        case errors.PodwireError():
+            return f"Error from server ({type(error).__name__}): {error.message}"
+    raise error
+
+
+def _invalid(error: errors.Invalid) -> str:
+    """The message lists the fields in one line; here each has a line of its own."""
+    listed = "; ".join(map(str, error.errors))
+    if error.message in (listed, str(error.errors[0])):
+        return f"error: {error.message}" if len(error.errors) == 1 else "\n".join(f"error: {e}" for e in error.errors)
+    subject = error.message.removesuffix(listed).rstrip(": ")
+    if len(error.errors) == 1:
+        return f"error: {subject}: {error.errors[0]}"
+    return "\n".join([f"error: {subject}:", *(f"  {each}" for each in error.errors)])

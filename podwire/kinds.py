@@ -21,9 +21,9 @@ _ALWAYS_SELECTABLE: Final[Mapping[str, Selectable]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """One kind of object.
+    """One kind of object: a row of the table, equal only to itself, so that it can be the key of a mapping.
 
     `plural` names it in etcd's keys (`/podwire/<plural>/<namespace>/<name>`, without the namespace where the kind has
     none) and in commands; `service` is the gRPC service; `has_status` says that status is written by UpdateStatus only.

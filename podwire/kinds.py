@@ -40,7 +40,7 @@ class Kind:
     # Clients cannot write it: replicas do.
     read_only: bool = False
     # Field selectors beyond metadata.name and metadata.namespace.
-    selectable: Mapping[str, Selectable] = field(default_factory=dict)
+    selectable: Mapping[str, Selectable] = field(default_factory=dict, hash=False)
 
     @property
     def singular(self) -> str:

@@ -31,8 +31,8 @@ class Namespaces:
         self._shared = shared
         self._reconciler = Reconciler("namespaces", self._reconcile)
         shared.informers.namespaces.add_handler(lambda key, old, new: self._reconciler.queue.add(key))
-        for kind, informer in shared.informers.by_kind().items():
-            if kind.namespaced:
+        for name, informer in shared.informers.by_kind().items():
+            if kinds.BY_NAME[name].namespaced:
                 informer.add_handler(self._content_changed)
 
     async def run(self) -> NoReturn:

@@ -36,9 +36,9 @@ class Owners:
         self._informers = shared.informers.by_kind()
         self._reconciler: Reconciler[Dependent] = Reconciler("owners", self._reconcile, workers=8)
         for kind in _DEPENDENTS:
-            self._follow_dependents(kind, self._informers[kind])
+            self._follow_dependents(kind, self._informers[kind.name])
         for kind in _OWNERS:
-            self._informers[kind].add_handler(self._owner_changed)
+            self._informers[kind.name].add_handler(self._owner_changed)
 
     async def run(self) -> NoReturn:
         await self._reconciler.run()
@@ -54,14 +54,14 @@ class Owners:
         if new is not None or old is None:
             return
         for kind in _DEPENDENTS:
-            for dependent in self._informers[kind].by_index(BY_OWNER, old.metadata.uid):
+            for dependent in self._informers[kind.name].by_index(BY_OWNER, old.metadata.uid):
                 meta = dependent.metadata
                 self._reconciler.queue.add((kind.name, join_key(meta.namespace, meta.name)))
 
     async def _reconcile(self, dependent: Dependent) -> None:
         name, key = dependent
         kind = kinds.BY_NAME[name]
-        obj = self._informers[kind].get(key)
+        obj = self._informers[kind.name].get(key)
         if obj is None or not obj.metadata.owner_references or obj.metadata.HasField("deletion_timestamp"):
             return
         for owner in obj.metadata.owner_references:
@@ -79,7 +79,7 @@ class Owners:
         kind = kinds.BY_NAME.get(owner.kind)
         if kind not in _OWNERS:
             return True
-        found = self._informers[kind].get(_key(obj, owner, kind))
+        found = self._informers[kind.name].get(_key(obj, owner, kind))
         return found is not None and found.metadata.uid == owner.uid
 
     async def _exists(self, obj: Object, owner: v1.OwnerReference) -> bool:

@@ -15,7 +15,7 @@ from podwire import v1
 from podwire.client import Client, Informer
 from podwire.client.recorder import EventRecorder
 from podwire.keys import Object, join_key
-from podwire.kinds import DEPLOYMENT, ENDPOINT_SLICE, NAMESPACE, NODE, NODE_SESSION, POD, REPLICA_SET, SERVICE, Kind
+from podwire.kinds import DEPLOYMENT, ENDPOINT_SLICE, NAMESPACE, NODE, NODE_SESSION, POD, REPLICA_SET, SERVICE
 
 # Names of indexes, and what their values are.
 BY_CONTROLLER: Final = "controller uid"
@@ -70,16 +70,17 @@ class Informers:
         informers.endpoint_slices.add_index(BY_SERVICE, _service)
         return informers
 
-    def by_kind(self) -> dict[Kind, Informer[Any]]:
+    def by_kind(self) -> dict[str, Informer[Any]]:
+        """By the kind's name."""
         return {
-            NAMESPACE: self.namespaces,
-            NODE: self.nodes,
-            NODE_SESSION: self.node_sessions,
-            POD: self.pods,
-            SERVICE: self.services,
-            ENDPOINT_SLICE: self.endpoint_slices,
-            DEPLOYMENT: self.deployments,
-            REPLICA_SET: self.replica_sets,
+            NAMESPACE.name: self.namespaces,
+            NODE.name: self.nodes,
+            NODE_SESSION.name: self.node_sessions,
+            POD.name: self.pods,
+            SERVICE.name: self.services,
+            ENDPOINT_SLICE.name: self.endpoint_slices,
+            DEPLOYMENT.name: self.deployments,
+            REPLICA_SET.name: self.replica_sets,
         }
 
     async def wait_synced(self) -> None:
@@ -87,8 +88,8 @@ class Informers:
             await informer.wait_synced()
 
     def start(self, owner: asyncio.TaskGroup) -> None:
-        for kind, informer in self.by_kind().items():
-            owner.create_task(informer.run(), name=f"informer of {kind.plural}")
+        for name, informer in self.by_kind().items():
+            owner.create_task(informer.run(), name=f"{name} informer")
 
 
 @dataclass(slots=True)

@@ -167,8 +167,10 @@ class _Reader:
                 self._count(event, values)
                 return tree
             case MappingStartEvent():
+                self._expect_tag(event, "map")
                 tree = self._mapping(path, depth)
             case SequenceStartEvent():
+                self._expect_tag(event, "seq")
                 tree = self._sequence(path, depth)
             case _:
                 tree = self._scalar(event)
@@ -220,11 +222,18 @@ class _Reader:
         tag = _tag(event)
         convert = _CONVERSIONS.get(tag)
         if convert is None:
-            raise self._wrong(event, f'the tag "{tag}" has no meaning in a manifest')
+            raise self._unknown_tag(event, tag)
         try:
             return convert(event.value)
         except (ValueError, KeyError):
             raise self._wrong(event, f'"{event.value}" is not what its tag says, {tag}') from None
+
+    def _expect_tag(self, event: Any, expected: str) -> None:
+        if event.tag not in (None, "!", _TAG + expected):
+            raise self._unknown_tag(event, event.tag.removeprefix(_TAG))
+
+    def _unknown_tag(self, event: Any, tag: str) -> errors.Invalid:
+        return self._wrong(event, f'the tag "{tag}" has no meaning here')
 
     def _wrong(self, event: Any, problem: str) -> errors.Invalid:
         return _invalid(self._source, _line(event), problem)

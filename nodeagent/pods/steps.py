@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from cni.errors import CniError
 from nodeagent.containerd.client import ContainerdError, RuntimeUnavailable
 from nodeagent.containers.errors import ContainerError, ImageError, SandboxError
 from nodeagent.model import PodUid
@@ -64,11 +65,11 @@ class Steps:
             self._failed(step, FAILED_MOUNT, str(error), VOLUME_PACE)
             self._with.announce(pod, "Warning", FAILED_MOUNT, str(error))
         except SandboxError as error:
-            self._failed(step, "FailedCreatePodSandBox", str(error), NODE_PACE)
-            self._with.announce(pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+            self._failed(step, error.reason, error.message, NODE_PACE)
+            self._announce_sandbox_failure(pod, step, error.message)
         except (RuntimeUnavailable, errors.Unavailable, errors.Overloaded, errors.Timeout) as error:
             self._failed(step, type(error).__name__, str(error), NODE_PACE)
-        except (ContainerdError, errors.PodwireError, OSError) as error:
+        except (ContainerdError, CniError, errors.PodwireError, OSError) as error:
             log.warning("step failed", pod=self._name(pod), step=step.key, error=str(error))
             self._failed(step, type(error).__name__, str(error), NODE_PACE)
         else:
@@ -164,6 +165,13 @@ class Steps:
     def _announce_failure(self, pod: v1.Pod, step: Step, message: str) -> None:
         name = step.name if isinstance(step, StartContainer) else ""
         self._with.announce(pod, "Warning", "Failed", f"Error: {message}", name)
+
+    def _announce_sandbox_failure(self, pod: v1.Pod, step: Step, message: str) -> None:
+        if isinstance(step, RunSandbox):
+            text = f"Failed to create pod sandbox: {message}"
+            self._with.announce(pod, "Warning", "FailedCreatePodSandBox", text)
+        else:
+            self._with.announce(pod, "Warning", "FailedKillPod", f"error killing pod: {message}")
 
     def _announce_image_failure(self, pod: v1.Pod, step: Step, error: ImageError) -> None:
         if not isinstance(step, EnsureImage):

@@ -44,7 +44,8 @@ class HttpProber:
         except NoSuchPort as error:
             return Answer(Result.UNKNOWN, str(error))
         try:
-            return await self._follow(url, _headers(action), aiohttp.ClientTimeout(total=timeout))
+            # The path is sent as it is written, its query included.
+            return await self._follow(URL(url, encoded=True), _headers(action), aiohttp.ClientTimeout(total=timeout))
         except TimeoutError:
             why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
         except aiohttp.ClientConnectorError as error:
@@ -72,8 +73,7 @@ class HttpProber:
         return Answer(Result.FAILURE, f'Get "{url}": stopped after {MAX_REDIRECTS} redirects')
 
 
-def probe_url(action: v1.HTTPGetAction, container: v1.Container, address: str) -> URL:
-    """The path is sent as it is written, its query included."""
+def probe_url(action: v1.HTTPGetAction, container: v1.Container, address: str) -> str:
     scheme = (action.scheme or "HTTP").lower()
     host = action.host or address
     if ":" in host:
@@ -81,7 +81,7 @@ def probe_url(action: v1.HTTPGetAction, container: v1.Container, address: str) -
     path = action.path or "/"
     if not path.startswith("/"):
         path = "/" + path
-    return URL(f"{scheme}://{host}:{port_number(action.port, container)}{path}", encoded=True)
+    return f"{scheme}://{host}:{port_number(action.port, container)}{path}"
 
 
 def _headers(action: v1.HTTPGetAction) -> CIMultiDict[str]:

@@ -71,6 +71,17 @@ class EtcdServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    async def watchers(self) -> int:
+        """How many watches the server has, by its own metrics."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._client_port)
+        try:
+            writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+            text = (await reader.read()).decode()
+        finally:
+            writer.close()
+        name = "etcd_debugging_mvcc_watcher_total "
+        return int(float(next(line for line in text.splitlines() if line.startswith(name))[len(name) :]))
+
     async def _listening(self) -> None:
         assert self._process is not None
         while True:

@@ -14,7 +14,8 @@ async def main() -> None:
         pod = await client.pods.create(v1.Pod(metadata=v1.ObjectMeta(name="hello", namespace="default"), spec=spec))
         this_pod = f"metadata.name={pod.metadata.name}"
         async for event in client.pods.watch(namespace="default", field_selector=this_pod, send_initial_events=True):
-            print(event.type, event.object.status.phase)
+            if event.type != "BOOKMARK":
+                print(event.type, event.object.status.phase)
             if event.object.status.phase in ("Succeeded", "Failed"):
                 return
 

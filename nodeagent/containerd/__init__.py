@@ -1,0 +1,1 @@
+"""Talking to containerd: a client over its native gRPC API, its events, images and leases."""

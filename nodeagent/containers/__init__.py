@@ -1,0 +1,1 @@
+"""Containers: what they run with (pure), and creating, starting, stopping and removing them."""

@@ -1,0 +1,216 @@
+"""Merges of manifests, as tables of trees."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from google.protobuf.descriptor import Descriptor
+
+from controlplane.services.merging import field_set, merge, remove_gone
+from podwire import kinds
+from podwire.kinds import Kind
+
+Tree = dict[str, Any]
+
+
+def descriptor(kind: Kind) -> Descriptor:
+    return cast(Descriptor, kind.message.DESCRIPTOR)
+
+
+def applied_over(kind: Kind, live: Tree, before: Tree, now: Tree, others: list[Tree] | None = None) -> Tree:
+    """`live` after its manager, who applied `before`, applies `now`."""
+    d = descriptor(kind)
+    merged = merge(d, live, now)
+    return remove_gone(d, merged, field_set(d, before), field_set(d, now), [field_set(d, o) for o in others or []])
+
+
+def pod(*containers: Tree, **spec: Any) -> Tree:
+    return {"spec": {"containers": list(containers), **spec}}
+
+
+WEB = {"name": "web", "image": "nginx"}
+
+CASES: list[tuple[str, Kind, Tree, Tree, Tree, Tree]] = [
+    (
+        "a default that nobody set stays",
+        kinds.POD,
+        pod({**WEB, "imagePullPolicy": "Always"}),
+        pod(WEB),
+        pod({**WEB, "image": "httpd"}),
+        pod({"name": "web", "image": "httpd", "imagePullPolicy": "Always"}),
+    ),
+    (
+        "a field that is no longer set goes",
+        kinds.POD,
+        pod({**WEB, "command": ["a"]}),
+        pod({**WEB, "command": ["a"]}),
+        pod(WEB),
+        pod(WEB),
+    ),
+    (
+        "a probe that is no longer set goes with its defaults",
+        kinds.POD,
+        pod({**WEB, "livenessProbe": {"exec": {"command": ["a"]}, "periodSeconds": 10}}),
+        pod({**WEB, "livenessProbe": {"exec": {"command": ["a"]}}}),
+        pod(WEB),
+        pod(WEB),
+    ),
+    (
+        "a probe may change its kind",
+        kinds.POD,
+        pod({**WEB, "livenessProbe": {"exec": {"command": ["a"]}, "periodSeconds": 10}}),
+        pod({**WEB, "livenessProbe": {"exec": {"command": ["a"]}}}),
+        pod({**WEB, "livenessProbe": {"tcpSocket": {"port": 80}}}),
+        pod({**WEB, "livenessProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 10}}),
+    ),
+    (
+        "a container that somebody else added stays, behind those that are applied",
+        kinds.POD,
+        pod({"name": "injected", "image": "proxy"}, WEB),
+        pod(WEB),
+        pod(WEB, {"name": "new", "image": "busybox"}),
+        pod(WEB, {"name": "new", "image": "busybox"}, {"name": "injected", "image": "proxy"}),
+    ),
+    (
+        "a container that is no longer applied goes",
+        kinds.POD,
+        pod(WEB, {"name": "old", "image": "busybox"}),
+        pod(WEB, {"name": "old", "image": "busybox"}),
+        pod(WEB),
+        pod(WEB),
+    ),
+    (
+        "environment variables are merged by name",
+        kinds.POD,
+        pod({**WEB, "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}, {"name": "X", "value": "9"}]}),
+        pod({**WEB, "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]}),
+        pod({**WEB, "env": [{"name": "A", "value": "3"}]}),
+        pod({**WEB, "env": [{"name": "A", "value": "3"}, {"name": "X", "value": "9"}]}),
+    ),
+    (
+        "ports are merged by number and protocol, which is TCP where it is left out",
+        kinds.SERVICE,
+        {"spec": {"ports": [{"port": 80, "protocol": "TCP", "nodePort": 30001, "targetPort": 80}]}},
+        {"spec": {"ports": [{"port": 80}]}},
+        {"spec": {"ports": [{"port": 80, "name": "http"}]}},
+        {"spec": {"ports": [{"port": 80, "protocol": "TCP", "nodePort": 30001, "targetPort": 80, "name": "http"}]}},
+    ),
+    (
+        "lists without keys are replaced",
+        kinds.POD,
+        pod({**WEB, "args": ["a", "b"]}, tolerations=[{"key": "x"}]),
+        pod({**WEB, "args": ["a", "b"]}),
+        pod({**WEB, "args": ["c"]}, tolerations=[{"key": "y"}]),
+        pod({**WEB, "args": ["c"]}, tolerations=[{"key": "y"}]),
+    ),
+    (
+        "labels are merged key by key",
+        kinds.POD,
+        {"metadata": {"labels": {"mine": "1", "theirs": "2", "gone": "3"}}},
+        {"metadata": {"labels": {"mine": "1", "gone": "3"}}},
+        {"metadata": {"labels": {"mine": "2"}}},
+        {"metadata": {"labels": {"mine": "2", "theirs": "2"}}},
+    ),
+    (
+        "selectors are replaced as a whole",
+        kinds.SERVICE,
+        {"spec": {"selector": {"app": "a", "tier": "b"}}},
+        {},
+        {"spec": {"selector": {"app": "c"}}},
+        {"spec": {"selector": {"app": "c"}}},
+    ),
+    (
+        "a volume changes its kind",
+        kinds.POD,
+        pod(WEB, volumes=[{"name": "v", "emptyDir": {}}]),
+        pod(WEB, volumes=[{"name": "v", "emptyDir": {}}]),
+        pod(WEB, volumes=[{"name": "v", "hostPath": {"path": "/a"}}]),
+        pod(WEB, volumes=[{"name": "v", "hostPath": {"path": "/a"}}]),
+    ),
+    (
+        "a strategy drops what belongs to another one, also where it was a default",
+        kinds.DEPLOYMENT,
+        {"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}}}},
+        {"spec": {}},
+        {"spec": {"strategy": {"type": "Recreate"}}},
+        {"spec": {"strategy": {"type": "Recreate"}}},
+    ),
+    (
+        "zero is a value",
+        kinds.DEPLOYMENT,
+        {"spec": {"replicas": 3}},
+        {"spec": {"replicas": 3}},
+        {"spec": {"replicas": 0}},
+        {"spec": {"replicas": 0}},
+    ),
+    (
+        "replicas that are left out are whoever's scaled them",
+        kinds.DEPLOYMENT,
+        {"spec": {"replicas": 7, "paused": True}},
+        {"spec": {"paused": True}},
+        {"spec": {"paused": False}},
+        {"spec": {"replicas": 7, "paused": False}},
+    ),
+    (
+        "finalizers are a set",
+        kinds.POD,
+        {"metadata": {"finalizers": ["a", "b", "c"]}},
+        {"metadata": {"finalizers": ["a", "b"]}},
+        {"metadata": {"finalizers": ["b", "d"]}},
+        {"metadata": {"finalizers": ["b", "c", "d"]}},
+    ),
+    (
+        "data of a config map",
+        kinds.CONFIG_MAP,
+        {"data": {"a": "1", "b": "2"}},
+        {"data": {"a": "1", "b": "2"}},
+        {"data": {"b": "3", "c": "4"}},
+        {"data": {"b": "3", "c": "4"}},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "live", "before", "now", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
+def test_an_apply_over_what_is_there(kind: Kind, live: Tree, before: Tree, now: Tree, expected: Tree) -> None:
+    assert applied_over(kind, live, before, now) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "live", "before", "now", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
+def test_a_second_equal_apply_changes_nothing(kind: Kind, live: Tree, before: Tree, now: Tree, expected: Tree) -> None:
+    assert applied_over(kind, expected, now, now) == expected
+
+
+def test_what_another_manager_applies_stays_when_this_one_leaves_it() -> None:
+    live = pod({**WEB, "command": ["a"], "args": ["b"]}, nodeSelector={"a": "b"})
+    ours = pod({**WEB, "command": ["a"], "args": ["b"]}, nodeSelector={"a": "b"})
+    theirs = pod({"name": "web", "args": ["b"]}, nodeSelector={"a": "b"})
+    assert applied_over(kinds.POD, live, ours, pod(WEB), [theirs]) == pod(
+        {**WEB, "args": ["b"]}, nodeSelector={"a": "b"}
+    )
+
+
+def test_the_fields_that_a_manifest_sets_are_named_as_kubernetes_does() -> None:
+    tree = pod({**WEB, "ports": [{"containerPort": 80}]}) | {"metadata": {"labels": {"a": "b"}}}
+    assert field_set(descriptor(kinds.POD), tree) == {
+        "f:metadata": {"f:labels": {"f:a": {}}},
+        "f:spec": {
+            "f:containers": {
+                'k:{"name":"web"}': {
+                    ".": {},
+                    "f:name": {},
+                    "f:image": {},
+                    "f:ports": {'k:{"containerPort":80,"protocol":"TCP"}': {".": {}, "f:containerPort": {}}},
+                }
+            }
+        },
+    }
+
+
+def test_items_that_cannot_be_told_apart_are_left_to_validation() -> None:
+    twice = pod(WEB, {**WEB, "image": "httpd"})
+    assert applied_over(kinds.POD, pod(WEB), pod(WEB), twice) == twice

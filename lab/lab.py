@@ -87,17 +87,17 @@ class Lab:
 
     async def stop(self, host: Host, program: str | None = None) -> None:
         """Ends a program as its owner would (SIGTERM, then SIGKILL), or shuts the host down."""
-        async with self._alone():
+        async with self._alone() as lock:
             for name in [program] if program is not None else reversed(host.programs):
                 await asyncio.to_thread(self._stop, host, name)
             if program is None:
-                await asyncio.to_thread(self._switch_off, host)
+                await asyncio.to_thread(self._switch_off, host, lock)
 
     async def kill(self, host: Host, program: str | None = None) -> None:
         """SIGKILL to a program, or the host's power cut: its pods die too, and what it had in /run is gone."""
-        async with self._alone():
+        async with self._alone() as lock:
             if program is None:
-                await asyncio.to_thread(self._switch_off, host)
+                await asyncio.to_thread(self._switch_off, host, lock)
             elif leader := processes.recorded(host.pidfile(program)):
                 await asyncio.to_thread(processes.kill, [leader, *processes.session_of(leader, host.netns)])
 
@@ -280,10 +280,11 @@ class Lab:
             self._report(f"{name} on {host.name} has not ended within {grace:g} s of SIGTERM; SIGKILL")
         processes.kill([process, *processes.session_of(process, host.netns)])
 
-    def _switch_off(self, host: Host) -> None:
+    def _switch_off(self, host: Host, lock: int) -> None:
         """What a power cut leaves of a host: its disk."""
         leftovers.power_off([host], [host.run, host.data])
         leftovers.unmount_below([host.run, host.data])
+        network.unplug(self.plan, host, lock=lock)
         network.disconnect([host.netns])
         leftovers.remove_cgroups([host])
         leftovers.remove_folders(host.run)

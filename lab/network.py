@@ -76,6 +76,13 @@ def is_on(netns: Path) -> bool:
         return False
 
 
+def unplug(plan: Plan, host: Host, *, lock: int) -> None:
+    """Removes the host's cable at once; with its namespace it would go too, but only when the kernel gets round to it,
+    and the host could not be connected again before."""
+    if is_on(plan.switch) and _has_link(plan.switch, host.name):
+        _ip(plan.switch, [f"link delete {host.name}"], lock)
+
+
 def disconnect(namespaces: Iterable[Path]) -> None:
     """Removes network namespaces, and with them every link, address, route and rule in them."""
     for netns in namespaces:

@@ -6,10 +6,12 @@ Requests have been checked against the pod's object by the control plane: they n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
+from nodeagent.containerd.client import ContainerdError, RuntimeUnavailable
+from nodeagent.containers.exec import ExecProcess
 from nodeagent.logs.reader import read_logs
 from nodeagent.model import ObservedContainer, Phase
 from nodeagent.pods.history import last_attempts, previous_attempt
@@ -18,24 +20,10 @@ from podwire import errors, v1
 from podwire.client.connection import Stream
 
 
-class ExecProcess(Protocol):
-    """A command that runs in a container; iterating gives ("stdout" or "stderr", data)."""
-
-    async def write(self, data: bytes) -> None: ...
-
-    async def close_stdin(self) -> None: ...
-
-    async def resize(self, rows: int, columns: int) -> None: ...
-
-    def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]: ...
-
-    async def wait(self) -> int: ...
-
-
 class ExecRuntime(Protocol):
     """The part of the runtime that exec needs."""
 
-    def exec(
+    async def exec(
         self,
         container: ObservedContainer,
         command: Sequence[str],
@@ -43,7 +31,7 @@ class ExecRuntime(Protocol):
         stdin: bool,
         tty: bool,
         size: tuple[int, int] | None,
-    ) -> AbstractAsyncContextManager[ExecProcess]: ...
+    ) -> ExecProcess: ...
 
 
 class FindsPods(Protocol):
@@ -100,16 +88,16 @@ class Streams:
         if container is None or container.phase is not Phase.RUNNING:
             raise errors.PreconditionFailed(f'container "{name}" in pod "{request.name}" is not running')
         size = (request.size.rows, request.size.columns) if request.HasField("size") else None
-        running = self._runtime.exec(container, list(request.command), stdin=request.stdin, tty=request.tty, size=size)
-        async with running as process, asyncio.TaskGroup() as owner:
-            # It reads until the other end closes, also when the command is over: to cancel a read ends the stream, and
-            # with it whatever of the output is still on its way.
-            owner.create_task(_feed(stream, process), name=f"exec input of {request.name}")
-            async for which, data in process:
-                output = v1.ExecOutput(stdout=data) if which == "stdout" else v1.ExecOutput(stderr=data)
-                await stream.write(v1.AgentFrame(exec=output))
-            await stream.write(v1.AgentFrame(exec=v1.ExecOutput(exit_code=await process.wait())))
-            await stream.done_writing()
+        command = await self._runtime.exec(
+            container, list(request.command), stdin=request.stdin, tty=request.tty, size=size
+        )
+        try:
+            async with command as process:
+                await _converse(stream, process)
+        except RuntimeUnavailable as error:
+            raise errors.Unavailable(f"containerd does not answer: {error}") from None
+        except ContainerdError as error:
+            raise errors.PreconditionFailed(f"the command cannot be run: {error}") from None
 
     def _worker(self, namespace: str, name: str) -> PodWorker:
         worker = self._pods.find(namespace, name)
@@ -118,13 +106,31 @@ class Streams:
         return worker
 
 
+async def _converse(stream: Stream, process: ExecProcess) -> None:
+    """Joins a command to a stream until the command is over and the other end has closed the stream."""
+    feeding = asyncio.create_task(_feed(stream, process), name="input of an exec")
+    try:
+        async for which, data in process:
+            output = v1.ExecOutput(stdout=data) if which == "stdout" else v1.ExecOutput(stderr=data)
+            await stream.write(v1.AgentFrame(exec=output))
+        await stream.write(v1.AgentFrame(exec=v1.ExecOutput(exit_code=await process.wait())))
+        await stream.done_writing()
+        # Its read must not be cancelled before the other end closes: that ends the stream, and with it whatever of the
+        # output is still on its way.
+        await feeding
+    finally:
+        feeding.cancel()
+        await asyncio.wait([feeding])
+
+
 async def _feed(stream: Stream, process: ExecProcess) -> None:
     """Hands the client's input on, until the other end closes the stream. A command that has ended takes no more."""
     try:
         while (message := await stream.read()) is not None:
             match message.WhichOneof("input"):
                 case "stdin":
-                    await process.write(message.stdin)
+                    with suppress(BrokenPipeError):
+                        await process.write(message.stdin)
                 case "stdin_closed":
                     await process.close_stdin()
                 case "resize":

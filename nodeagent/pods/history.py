@@ -24,9 +24,9 @@ def last_sandbox(observed: ObservedPod) -> ObservedSandbox | None:
 
 
 def next_sandbox_attempt(observed: ObservedPod) -> int:
-    """Above every attempt of which there is a trace, so that a new sandbox is never taken for an old one."""
+    """Above every attempt in which something ran, so that a new sandbox is never taken for an old one."""
     attempts = [sandbox.attempt for sandbox in observed.sandboxes]
-    attempts += [container.sandbox_attempt for container in observed.containers]
+    attempts += [c.sandbox_attempt for c in observed.containers if c.phase is not Phase.CREATED]
     return max(attempts, default=-1) + 1
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from nodeagent.containers.lifecycle import Prepared
 from nodeagent.model import ContainerId, Exit, Image, ObservedContainer, ObservedPod, ObservedSandbox, Phase
 from nodeagent.pods import backoff
 from nodeagent.pods.backoff import Failure, Pace
-from nodeagent.pods.planning import Facts, Termination
+from nodeagent.pods.planning import Facts, Start, Termination
 
 
 @dataclass(slots=True)
@@ -23,6 +24,7 @@ class Memory:
     changes: int = 0
     images: dict[str, Image] = field(default_factory=dict)
     volumes_ready: bool = False
+    prepared: dict[Start, Prepared] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     replaced: set[ContainerId] = field(default_factory=set)
     termination: Termination | None = None
@@ -33,6 +35,7 @@ class Memory:
             busy=frozenset(busy),
             images=self.images,
             volumes_ready=self.volumes_ready,
+            prepared=self.prepared,
             failures=self.failures,
             unhealthy=frozenset(unhealthy),
             replaced=self.replaced,

@@ -43,6 +43,17 @@ class StopReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """One attempt to run a container, in one sandbox; `backoff_seconds` is the wait that came before it."""
+
+    name: str
+    role: Role
+    attempt: int
+    sandbox_attempt: int
+    backoff_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class RunSandbox:
     attempt: int
 
@@ -79,16 +90,25 @@ class EnsureImage:
 
 
 @dataclass(frozen=True, slots=True)
-class StartContainer:
-    name: str
-    role: Role
-    attempt: int
-    backoff_seconds: float
-    sandbox: ObservedSandbox
+class PrepareContainer:
+    """What of a start needs no sandbox (record, file system, pipes), done while the sandbox is made."""
+
+    start: Start
 
     @property
     def key(self) -> str:
-        return container_key(self.name)
+        return container_key(self.start.name)
+
+
+@dataclass(frozen=True, slots=True)
+class StartContainer:
+    """The start, with its preparation where that was not done before."""
+
+    start: Start
+
+    @property
+    def key(self) -> str:
+        return container_key(self.start.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +145,7 @@ Step = (
     | RemoveSandbox
     | PrepareVolumes
     | EnsureImage
+    | PrepareContainer
     | StartContainer
     | StopContainer
     | RemoveContainer
@@ -157,6 +178,8 @@ class Facts:
     # By container's name: the image for its next start.
     images: Mapping[str, Image] = field(default_factory=dict)
     volumes_ready: bool = False
+    # Starts that only wait for their sandbox.
+    prepared: Collection[Start] = ()
     # By key: the last failure of a step that has not succeeded since.
     failures: Mapping[str, Failure] = field(default_factory=dict)
     # Containers whose liveness probe has failed.
@@ -204,6 +227,7 @@ class _Planner:
         self.last = history.last_attempts(observed)
         self.steps: list[Step] = []
         self.due: list[datetime] = []
+        self._sandbox_runs = False
 
     def terminate(self, termination: Termination) -> None:
         grace = max((termination.deadline - self.facts.now).total_seconds(), 0.0)
@@ -232,9 +256,9 @@ class _Planner:
             self._remove_older(sandbox)
             if sandbox.phase is Phase.CREATED:
                 self._add(RunSandbox(attempt))
-        running = sandbox if sandbox is not None and sandbox.phase is Phase.RUNNING else None
+        self._sandbox_runs = sandbox is not None and sandbox.phase is Phase.RUNNING
         for container, role in self._wanted(attempt):
-            self._advance(container, role, attempt, running)
+            self._advance(container, role, attempt)
 
     def _wanted(self, sandbox_attempt: int) -> list[tuple[v1.Container, Role]]:
         """The containers whose turn it is: the first init container that is not done, or all app containers."""
@@ -244,21 +268,19 @@ class _Planner:
                     return [(init, Role.INIT)]
         return [(container, Role.APP) for container in self.pod.spec.containers]
 
-    def _advance(
-        self, container: v1.Container, role: Role, sandbox_attempt: int, sandbox: ObservedSandbox | None
-    ) -> None:
+    def _advance(self, container: v1.Container, role: Role, sandbox_attempt: int) -> None:
         last = self.last.get(container.name)
         if last is None:
-            self._start(container, role, 0, 0.0, sandbox)
+            self._start(Start(container.name, role, 0, sandbox_attempt))
         elif last.phase is Phase.RUNNING:
             self._keep_running(container, last, sandbox_attempt)
         elif last.exit is None:
             # Made and never started: a killed agent's work is taken up where it was left.
-            self._start(container, role, last.attempt, last.backoff_seconds, sandbox)
+            self._start(Start(container.name, role, last.attempt, sandbox_attempt, last.backoff_seconds))
         elif role is Role.INIT or history.starts_again(self.pod, last, last.exit, self.facts.replaced):
             delay = restart_delay(last)
             if self._is_due(last.exit.finished_at + timedelta(seconds=delay)):
-                self._start(container, role, last.attempt + 1, delay, sandbox)
+                self._start(Start(container.name, role, last.attempt + 1, sandbox_attempt, delay))
 
     def _keep_running(self, container: v1.Container, running: ObservedContainer, sandbox_attempt: int) -> None:
         if running.sandbox_attempt != sandbox_attempt:
@@ -271,19 +293,17 @@ class _Planner:
                 grace = container.liveness_probe.termination_grace_period_seconds
             self._add(StopContainer(running, grace, StopReason.UNHEALTHY))
 
-    def _start(
-        self, container: v1.Container, role: Role, attempt: int, delay: float, sandbox: ObservedSandbox | None
-    ) -> None:
-        """Image and volumes do not wait for the sandbox; the container does."""
-        ready = sandbox is not None
+    def _start(self, start: Start) -> None:
+        """Image, volumes and preparation do not wait for the sandbox; only the start does."""
         if not self.facts.volumes_ready:
-            ready = False
             self._add(PrepareVolumes())
-        if container.name not in self.facts.images:
-            ready = False
-            self._add(EnsureImage(container.name))
-        if ready and sandbox is not None:
-            self._add(StartContainer(container.name, role, attempt, delay, sandbox))
+        if start in self.facts.prepared:
+            if self._sandbox_runs:
+                self._add(StartContainer(start))
+        elif start.name not in self.facts.images:
+            self._add(EnsureImage(start.name))
+        elif self.facts.volumes_ready:
+            self._add(StartContainer(start) if self._sandbox_runs else PrepareContainer(start))
 
     def _stop_all(self, grace: float, reason: StopReason) -> bool:
         """Stops what runs; whether nothing runs and no container is being started or stopped."""

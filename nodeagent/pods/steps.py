@@ -13,17 +13,20 @@ import structlog
 from cni.errors import CniError
 from nodeagent.containerd.client import ContainerdError, RuntimeUnavailable
 from nodeagent.containers.errors import ContainerError, ImageError, SandboxError
+from nodeagent.containers.specs import Request
 from nodeagent.model import PodUid
 from nodeagent.pods.backoff import NODE_PACE, USER_PACE, Pace
 from nodeagent.pods.environment import CONFIG_ERROR, environment
 from nodeagent.pods.memory import Memory
 from nodeagent.pods.planning import (
     EnsureImage,
+    PrepareContainer,
     PrepareVolumes,
     RemoveContainer,
     RemovePod,
     RemoveSandbox,
     RunSandbox,
+    Start,
     StartContainer,
     Step,
     StopContainer,
@@ -33,6 +36,7 @@ from nodeagent.pods.status import ERR_IMAGE_PULL
 from nodeagent.pods.surroundings import Surroundings
 from nodeagent.volumes.volumes import UnsupportedVolume, VolumeError
 from podwire import errors, v1
+from podwire.keys import key_of
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +74,7 @@ class Steps:
         except (RuntimeUnavailable, errors.Unavailable, errors.Overloaded, errors.Timeout) as error:
             self._failed(step, type(error).__name__, str(error), NODE_PACE)
         except (ContainerdError, CniError, errors.PodwireError, OSError) as error:
-            log.warning("step failed", pod=self._name(pod), step=step.key, error=str(error))
+            log.warning("step failed", pod=key_of(pod), step=step.key, error=str(error))
             self._failed(step, type(error).__name__, str(error), NODE_PACE)
         else:
             self._memory.succeeded(step.key)
@@ -88,8 +92,10 @@ class Steps:
                 self._memory.volumes_ready = True
             case EnsureImage():
                 await self._ensure_image(pod, _container(pod, step.name))
+            case PrepareContainer():
+                await self._prepare(pod, step.start)
             case StartContainer():
-                await self._start(pod, step)
+                await self._start(pod, step.start)
             case StopContainer():
                 await self._stop(pod, step)
             case RemoveContainer():
@@ -117,34 +123,39 @@ class Steps:
         announce(pod, "Normal", "Pulled", text, container.name)
         self._memory.images[container.name] = image
 
-    async def _start(self, pod: v1.Pod, step: StartContainer) -> None:
-        container = _container(pod, step.name)
+    async def _prepare(self, pod: v1.Pod, start: Start) -> None:
+        container = _container(pod, start.name)
         # Its pull policy is asked before each start; one that fails may have failed because of the image.
-        image = self._memory.images.pop(step.name)
-        began = self._with.clock.monotonic()
-        started = await self._with.runtime.run_container(
+        image = self._memory.images.pop(start.name)
+        request = Request(
             pod,
             container,
-            step.role,
-            step.attempt,
-            sandbox=step.sandbox,
-            image=image,
+            start.role,
+            start.attempt,
+            start.sandbox_attempt,
+            image,
             mounts=await self._with.volumes.mounts(pod, container),
             env=environment(container),
-            backoff_seconds=step.backoff_seconds,
+            backoff_seconds=start.backoff_seconds,
         )
+        self._memory.prepared[start] = await self._with.runtime.prepare_container(request)
+
+    async def _start(self, pod: v1.Pod, start: Start) -> None:
+        if start not in self._memory.prepared:
+            await self._prepare(pod, start)
+        # Whatever becomes of it, it is prepared no longer.
+        started = await self._with.runtime.start_container(self._memory.prepared.pop(start))
         self._memory.keep_container(started)
-        took = round((self._with.clock.monotonic() - began) * 1000)
-        log.info("container started", pod=self._name(pod), container=step.name, attempt=step.attempt, took_ms=took)
-        self._with.announce(pod, "Normal", "Created", f"Created container {step.name}", step.name)
-        self._with.announce(pod, "Normal", "Started", f"Started container {step.name}", step.name)
+        log.info("container started", pod=key_of(pod), container=start.name, attempt=start.attempt)
+        self._with.announce(pod, "Normal", "Created", f"Created container {start.name}", start.name)
+        self._with.announce(pod, "Normal", "Started", f"Started container {start.name}", start.name)
 
     async def _stop(self, pod: v1.Pod, step: StopContainer) -> None:
         text = step.reason.value.format(name=step.container.name)
         if step.reason in (StopReason.UNHEALTHY, StopReason.CHANGED) and pod.spec.restart_policy != "Never":
             text = f"{text}, will be restarted"
             self._memory.replaced.add(step.container.id)
-        log.info("stopping container", pod=self._name(pod), container=step.container.name, reason=step.reason.name)
+        log.info("stopping container", pod=key_of(pod), container=step.container.name, reason=step.reason.name)
         self._with.announce(pod, "Normal", "Killing", text, step.container.name)
         ending = await self._with.runtime.stop_container(step.container, grace=step.grace)
         self._memory.ended(step.container, ending)
@@ -156,14 +167,14 @@ class Steps:
         if not gone:
             await self._with.forget(pod)
         await self._with.checkpoints.remove(uid)
-        log.info("pod removed", pod=self._name(pod))
+        log.info("pod removed", pod=key_of(pod))
         self.removed = True
 
     def _failed(self, step: Step, reason: str, message: str, pace: Pace) -> None:
         self._memory.failed(step.key, reason, message, self._with.clock.now(), pace)
 
     def _announce_failure(self, pod: v1.Pod, step: Step, message: str) -> None:
-        name = step.name if isinstance(step, StartContainer) else ""
+        name = step.start.name if isinstance(step, PrepareContainer | StartContainer) else ""
         self._with.announce(pod, "Warning", "Failed", f"Error: {message}", name)
 
     def _announce_sandbox_failure(self, pod: v1.Pod, step: Step, message: str) -> None:
@@ -185,9 +196,6 @@ class Steps:
         announce(pod, "Warning", "Failed", f'Failed to pull image "{image}": {error.message}', step.name)
         announce(pod, "Warning", "Failed", f"Error: {ERR_IMAGE_PULL}", step.name)
         announce(pod, "Normal", "BackOff", f'Back-off pulling image "{image}"', step.name)
-
-    def _name(self, pod: v1.Pod) -> str:
-        return f"{pod.metadata.namespace}/{pod.metadata.name}"
 
 
 def _container(pod: v1.Pod, name: str) -> v1.Container:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from nodeagent.clock import Clock
-from nodeagent.model import Exit, Image, Mount, ObservedContainer, ObservedPod, ObservedSandbox, PodUid, Role
+from nodeagent.containers.lifecycle import Prepared
+from nodeagent.containers.specs import Request
+from nodeagent.model import Exit, Image, ObservedContainer, ObservedPod, ObservedSandbox, PodUid
 from nodeagent.pods.checkpoints import Checkpoints
 from nodeagent.probes.prober import Asks
 from nodeagent.volumes.volumes import Volumes
@@ -23,19 +25,9 @@ class PodRuntime(Protocol):
 
     async def run_sandbox(self, pod: v1.Pod, attempt: int) -> ObservedSandbox: ...
 
-    async def run_container(
-        self,
-        pod: v1.Pod,
-        container: v1.Container,
-        role: Role,
-        attempt: int,
-        *,
-        sandbox: ObservedSandbox,
-        image: Image,
-        mounts: Sequence[Mount],
-        env: Sequence[tuple[str, str]],
-        backoff_seconds: float,
-    ) -> ObservedContainer: ...
+    async def prepare_container(self, request: Request) -> Prepared: ...
+
+    async def start_container(self, prepared: Prepared) -> ObservedContainer: ...
 
     async def stop_container(self, container: ObservedContainer, *, grace: float) -> Exit: ...
 

@@ -6,21 +6,22 @@ What really runs containers is tested against a real containerd, in tests/integr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from nodeagent.clock import Clock
+from nodeagent.containerd.records import Record
+from nodeagent.containers.lifecycle import Prepared
+from nodeagent.containers.specs import Request
 from nodeagent.model import (
     ContainerId,
     Exit,
     Image,
-    Mount,
     ObservedContainer,
     ObservedPod,
     ObservedSandbox,
     Phase,
     PodUid,
-    Role,
 )
 from podwire import v1
 from tests.unit.nodeagent.pods.builders import IMAGE, UID, attempt
@@ -69,22 +70,22 @@ class ScriptedRuntime:
         self.sandboxes[made.id] = made
         return made
 
-    async def run_container(
-        self,
-        pod: v1.Pod,
-        container: v1.Container,
-        role: Role,
-        attempt: int,
-        *,
-        sandbox: ObservedSandbox,
-        image: Image,
-        mounts: Sequence[Mount],
-        env: Sequence[tuple[str, str]],
-        backoff_seconds: float,
-    ) -> ObservedContainer:
-        await self._call(f"run_container {container.name} {attempt}")
+    async def prepare_container(self, request: Request) -> Prepared:
+        await self._call(f"prepare_container {request.container.name} {request.attempt}")
+        return Prepared(request, Record(), ())
+
+    async def start_container(self, prepared: Prepared) -> ObservedContainer:
+        request = prepared.request
+        await self._call(f"start_container {request.container.name} {request.attempt}")
         made = replace(
-            _attempt(container.name, attempt, role, backoff_seconds, sandbox.attempt, container.image),
+            attempt(
+                request.container.name,
+                request.attempt,
+                role=request.role,
+                backoff=request.backoff_seconds,
+                sandbox_attempt=request.sandbox_attempt,
+                image=request.container.image,
+            ),
             created_at=self.clock.now(),
             started_at=self.clock.now(),
         )
@@ -135,7 +136,3 @@ class ScriptedRuntime:
         for prefix, failures in self.failures.items():
             if call.startswith(prefix) and failures:
                 raise failures.pop(0)
-
-
-def _attempt(name: str, number: int, role: Role, backoff: float, sandbox_attempt: int, image: str) -> ObservedContainer:
-    return attempt(name, number, role=role, backoff=backoff, sandbox_attempt=sandbox_attempt, image=image)

@@ -12,11 +12,13 @@ from nodeagent.pods.backoff import Failure
 from nodeagent.pods.planning import (
     EnsureImage,
     Facts,
+    PrepareContainer,
     PrepareVolumes,
     RemoveContainer,
     RemovePod,
     RemoveSandbox,
     RunSandbox,
+    Start,
     StartContainer,
     StopContainer,
     StopReason,
@@ -41,13 +43,28 @@ def test_image_and_volumes_do_not_wait_for_the_sandbox() -> None:
     assert set(steps) == {RunSandbox(0), PrepareVolumes(), EnsureImage("web")}
 
 
+def test_a_container_is_prepared_while_its_sandbox_is_made() -> None:
+    start = Start("web", Role.APP, 0, 0)
+    making = facts(busy={"sandbox"})
+    assert plan(pod(), observed(), making).steps == (PrepareContainer(start),)
+    prepared = replace(making, prepared={start}, images={})
+    assert plan(pod(), observed(sandbox(phase=Phase.CREATED)), prepared).steps == ()
+    assert plan(pod(), observed(sandbox()), prepared).steps == (StartContainer(start),)
+
+
+def test_what_was_prepared_for_a_sandbox_that_failed_is_prepared_again_for_the_next() -> None:
+    prepared = facts(prepared={Start("web", Role.APP, 0, 0)})
+    steps = plan(pod(), observed(sandbox(1)), prepared).steps
+    assert steps == (StartContainer(Start("web", Role.APP, 0, 1)),)
+
+
 def test_steps_under_way_are_not_planned_again() -> None:
     assert plan(pod(), observed(), Facts(now=at(0), busy={"sandbox", "volumes", "image/web"})).steps == ()
 
 
 def test_a_container_starts_in_its_sandbox() -> None:
     steps = plan(pod(), observed(sandbox()), facts()).steps
-    assert steps == (StartContainer("web", Role.APP, 0, 0.0, sandbox()),)
+    assert steps == (StartContainer(Start("web", Role.APP, 0, 0)),)
 
 
 def test_app_containers_start_side_by_side() -> None:
@@ -56,12 +73,13 @@ def test_app_containers_start_side_by_side() -> None:
 
 
 def test_a_sandbox_that_was_made_and_not_started_is_taken_up() -> None:
-    assert plan(pod(), observed(sandbox(1, Phase.CREATED)), facts()).steps == (RunSandbox(1),)
+    steps = plan(pod(), observed(sandbox(1, Phase.CREATED)), facts()).steps
+    assert steps == (RunSandbox(1), PrepareContainer(Start("web", Role.APP, 0, 1)))
 
 
 def test_a_container_that_was_made_and_not_started_is_taken_up() -> None:
     there = observed(sandbox(), attempt(number=3, phase=Phase.CREATED, backoff=20))
-    assert plan(pod(), there, facts()).steps == (StartContainer("web", Role.APP, 3, 20, sandbox()),)
+    assert plan(pod(), there, facts()).steps == (StartContainer(Start("web", Role.APP, 3, 0, 20)),)
 
 
 def test_a_running_pod_needs_nothing() -> None:
@@ -91,7 +109,7 @@ def test_the_delay_before_a_restart(ended: Any, due: float) -> None:
         assert early.wake_at == at(due)
     on_time = plan(pod(), there, facts(due)).steps
     delay = (at(due) - ended.exit.finished_at).total_seconds()
-    assert on_time == (StartContainer("web", Role.APP, ended.attempt + 1, delay, sandbox()),)
+    assert on_time == (StartContainer(Start("web", Role.APP, ended.attempt + 1, 0, delay)),)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +188,7 @@ def test_init_containers_run_again_in_a_new_sandbox() -> None:
         attempt("web", code=137),
     )
     steps = plan(INIT, there, facts()).steps
-    assert steps == (StartContainer("one", Role.INIT, 1, 0.0, sandbox(1)),)
+    assert steps == (StartContainer(Start("one", Role.INIT, 1, 1)),)
 
 
 def test_init_containers_that_were_removed_do_not_run_again_beside_the_app() -> None:
@@ -252,10 +270,11 @@ def test_a_deleted_pod_is_removed_only_when_nothing_is_under_way(busy: str) -> N
 # Failures.
 def test_a_failed_step_waits_for_its_retry() -> None:
     failure = Failure("FailedCreatePodSandBox", "no address is free", at(0), delay=5)
-    early = plan(pod(), observed(), facts(2, failures={"sandbox": failure}))
+    known = {"failures": {"sandbox": failure}, "prepared": {Start("web", Role.APP, 0, 0)}}
+    early = plan(pod(), observed(), facts(2, **known))
     assert early.steps == ()
     assert early.wake_at == at(5)
-    assert plan(pod(), observed(), facts(5, failures={"sandbox": failure})).steps == (RunSandbox(0),)
+    assert plan(pod(), observed(), facts(5, **known)).steps == (RunSandbox(0),)
 
 
 def test_a_fresh_failure_is_looked_at_once_more_when_it_becomes_a_back_off() -> None:

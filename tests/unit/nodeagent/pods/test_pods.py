@@ -106,7 +106,7 @@ async def test_a_pod_that_was_removed_here_is_not_started_again_by_a_late_change
 
 
 async def test_a_worker_that_fails_by_a_fault_of_ours_is_started_again(stage: Stage, node: Node) -> None:
-    stage.runtime.failures["run_container"] = [ZeroDivisionError()]
+    stage.runtime.failures["start_container"] = [ZeroDivisionError()]
     await node.start()
     node.pods.open()
     node.pods.changed("default/web", None, pod())

@@ -34,7 +34,12 @@ async def test_a_pod_starts_and_is_reported_ready(stage: Stage) -> None:
     await stage.until_running()
     assert stage.is_ready()
     assert stage.status.pod_ip == "10.244.1.2"
-    assert sorted(stage.runtime.calls) == ["ensure_image nginx", "run_container web 0", "run_sandbox 0"]
+    assert sorted(stage.runtime.calls) == [
+        "ensure_image nginx",
+        "prepare_container web 0",
+        "run_sandbox 0",
+        "start_container web 0",
+    ]
     assert "Started: Started container web" in stage.events
     assert 'Pulled: Container image "nginx" already present on machine' in stage.events
 
@@ -96,7 +101,7 @@ async def test_a_lost_sandbox_is_replaced_and_counts_as_a_restart(stage: Stage) 
     stage.runtime.lose_sandbox()
     await stage.until(lambda: stage.web.restart_count == 1)
     assert stage.status.pod_ip == "10.244.1.3"
-    order = ["stop_container web 0", "remove_sandbox 0", "run_sandbox 1", "run_container web 1"]
+    order = ["stop_container web 0", "remove_sandbox 0", "run_sandbox 1", "start_container web 1"]
     assert [call for call in stage.runtime.calls if call in order] == order
 
 
@@ -199,7 +204,7 @@ async def test_a_failed_pull_is_reported_and_tried_again(stage: Stage) -> None:
 
 
 async def test_a_container_that_cannot_be_made_is_reported_and_tried_again(stage: Stage) -> None:
-    stage.runtime.failures["run_container"] = [ContainerError("CreateContainerError", "there is no command to run")]
+    stage.runtime.failures["start_container"] = [ContainerError("CreateContainerError", "there is no command to run")]
     stage.start(pod())
     await stage.until(lambda: bool(stage.statuses) and stage.web.state.waiting.reason == "CreateContainerError")
     assert stage.web.state.waiting.message == "there is no command to run"
@@ -222,11 +227,11 @@ async def test_while_containerd_is_away_nothing_is_lost(stage: Stage) -> None:
     await stage.until_running()
     away = RuntimeUnavailable("connection refused")
     stage.runtime.failures["observe_pod"] = [away, away]
-    stage.runtime.failures["run_container"] = [away]
+    stage.runtime.failures["start_container"] = [away]
     stage.runtime.exit("web", 1)
     await stage.until(lambda: "observe_pod" in stage.runtime.calls)
     await stage.clock.advance(5)
-    await stage.until(lambda: "run_container web 1" in stage.runtime.calls)
+    await stage.until(lambda: "start_container web 1" in stage.runtime.calls)
     await stage.clock.advance(5)
     await stage.until(lambda: stage.web.restart_count == 1)
     assert len(stage.runtime.containers) == 2
@@ -280,7 +285,7 @@ async def test_a_restarted_agent_goes_on_with_a_deletion(stage: Stage) -> None:
     stage.start(saved, observed=stage.runtime.now(), reported=saved.status)
     await stage.clock.advance(30)
     await stage.until(lambda: stage.forgotten == [UID])
-    assert "run_container web 1" not in stage.runtime.calls
+    assert "start_container web 1" not in stage.runtime.calls
 
 
 async def test_whoever_waits_for_the_end_of_a_container_hears_of_it(stage: Stage) -> None:

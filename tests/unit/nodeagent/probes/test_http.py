@@ -20,10 +20,10 @@ class Server:
     """Answers as its paths say, and remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.requests: list[web.Request] = []
+        self.requests: list[web.BaseRequest] = []
         self.port = 0
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.requests.append(request)
         kind, _, value = request.path.strip("/").partition("/")
         match kind:
@@ -120,9 +120,7 @@ async def test_a_refused_connection_is_failure() -> None:
         action = v1.HTTPGetAction(path="/", port=v1.IntOrString(int=port))
         answer = await prober.probe(action, v1.Container(name="web"), "127.0.0.1", 1)
     assert answer.result is Result.FAILURE
-    assert answer.message == (
-        f'Get "http://127.0.0.1:{port}/": dial tcp 127.0.0.1:{port}: connect: connection refused'
-    )
+    assert answer.message == (f'Get "http://127.0.0.1:{port}/": dial tcp 127.0.0.1:{port}: connect: connection refused')
 
 
 def test_the_address_that_is_asked() -> None:

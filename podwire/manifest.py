@@ -76,6 +76,14 @@ def from_tree(kind: Kind, tree: Mapping[str, Any], *, ignore_status: bool = Fals
     With `ignore_status` status is not looked at: what a client writes never changes it, and other programs' exports
     have fields in it that we do not know.
     """
+    message, wrong = read_tree(kind, tree, ignore_status=ignore_status)
+    if wrong:
+        raise Invalid.fields(describe(kind, tree), wrong)
+    return message
+
+
+def read_tree(kind: Kind, tree: Mapping[str, Any], *, ignore_status: bool) -> tuple[Any, list[FieldError]]:
+    """Like `from_tree`, but gives what could be read and what could not, for those who have more to check."""
     message = kind.message()
     wrong: list[FieldError] = []
     for name, expected in (("apiVersion", kind.api_version), ("kind", kind.name)):
@@ -83,9 +91,7 @@ def from_tree(kind: Kind, tree: Mapping[str, Any], *, ignore_status: bool = Fals
             wrong.append(FieldError(name, f'must be "{expected}", not "{tree[name]}"'))
     skipped = {"apiVersion", "kind", "status"} if ignore_status else {"apiVersion", "kind"}
     wrong += tree_codec.fill(message, {name: value for name, value in tree.items() if name not in skipped})
-    if wrong:
-        raise Invalid.fields(describe(kind, tree), wrong)
-    return message
+    return message, wrong
 
 
 def to_tree(kind: Kind, message: Message) -> dict[str, Any]:

@@ -34,11 +34,10 @@ def canonical(amount: Amount) -> str:
     """The one way to write `amount`: 0.5 as "500m", "1024Mi" as "1Gi", in the suffixes that it was written in."""
     value, suffix = _parse(amount)
     if suffix in _BINARY and abs(value) >= 1024:
-        whole = value.to_integral_value(ROUND_CEILING)
+        value = value.to_integral_value(ROUND_CEILING)
         for name in reversed(_BINARY):
-            if whole % _BINARY[name] == 0:
-                return f"{whole / _BINARY[name]:f}{name}"
-        return f"{whole:f}"
+            if value % _BINARY[name] == 0:
+                return f"{value / _BINARY[name]:f}{name}"
     if suffix[:1] in ("e", "E") and len(suffix) > 1:
         exponent = max((e for e in range(-9, 19, 3) if value.scaleb(-e) % 1 == 0), default=-9) if value else 0
         return f"{value.scaleb(-exponent):.0f}" + (f"e{exponent}" if exponent else "")

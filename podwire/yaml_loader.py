@@ -88,9 +88,10 @@ def load(text: str, source: str = "") -> list[Part]:
     try:
         return [part for part in _Reader(text, source).parts() if part.tree is not None]
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
         problem = " ".join(part for part in (error.context, error.problem) if part)
-        raise _invalid(source, mark.line + 1 if mark else 1, f"not valid YAML: {problem}") from None
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise _invalid(source, line, f"not valid YAML: {problem} (line {line}, column {column})") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise _invalid(source, line, f"not valid YAML: {error.reason}") from None

@@ -276,7 +276,7 @@ def test_every_wrong_field_is_named_with_its_line() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a: [", "web.yaml:2: not valid YAML"),
+        ("a: [", "did not find expected node content (line 2, column 1)"),
         ("a: 1\nb: 2\na: 3", 'web.yaml:3: the key "a" is there twice, first on line 1'),
         ('{"a": 1, "a": 2}', 'the key "a" is there twice'),
         ("a: b: c", "web.yaml:1: not valid YAML: mapping values are not allowed in this context"),

@@ -27,7 +27,7 @@ labels: {a: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx}
 annotations: {Example.com/x: any thing}
     ok
 ownerReferences: [{apiVersion: v1, kind: Pod, name: a}]
-    ownerReferences[0].uid: Requ
+    ownerReferences[0].uid: Required value
 """
 
 SPEC_CASES = """
@@ -78,7 +78,7 @@ volumes: [{name: a, hostPath: {path: ''}}]
 volumes: [{name: a, hostPath: {path: /a/../b}}]
     volumes[0].hostPath.path: Invalid value: …must not
 volumes: [{name: a, hostPath: {path: /a, type: Folder}}]
-    volumes[0].hostPath.type: Unsupported val
+    volumes[0].hostPath.type: Unsupported value
 volumes: [{name: a, emptyDir: {sizeLimit: -1}}]
     volumes[0].emptyDir.sizeLimit: Invalid value
 volumes: [{name: a, configMap: {name: a, defaultMode: 512}}]
@@ -109,7 +109,7 @@ ports: [{containerPort: 65536}]
 ports: [{containerPort: -1}]
     ports[0].containerPort: Invalid value: -1
 ports: [{containerPort: 1, protocol: HTTP}]
-    ports[0].protocol: Unsup
+    ports[0].protocol: Unsupported value
 ports: [{containerPort: 1, name: sixteen-letters-}]
     ports[0].name: Invalid value: "sixteen-letters-": must be no more than 15 characters
 ports: [{containerPort: 1, name: '80'}]
@@ -177,7 +177,7 @@ lifecycle: {preStop: {sleep: {seconds: 3}}}
 lifecycle: {preStop: {}}
     lifecycle.preStop: Required value
 securityContext: {runAsUser: -1}
-    securityContext.runAsUser: Invalid v
+    securityContext.runAsUser: Invalid value
 securityContext: {privileged: true, allowPrivilegeEscalation: false}
     securityContext.allowPrivilegeEscalation: Invalid value
 securityContext: {seccompProfile: {type: Localhost}}

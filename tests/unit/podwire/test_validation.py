@@ -25,7 +25,7 @@ selector: {matchLabels: {app: db}}
 selector: {matchExpressions: [{key: app, operator: In, values: [web, db]}]}
     ok
 selector: {matchExpressions: [{key: app, operator: Is}]}
-    selector.matchExpressions[0].operator: Un
+    selector.matchExpressions[0].operator: Unsupported value
 """
 
 TEMPLATE_CASES = """

@@ -6,311 +6,252 @@ Nothing here imports gRPC, so that help and mistyped options are answered at onc
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
+import click
 
-from podctl import options
-from podctl.options import Globals
-from podctl.parsing import Command, ExecCommand
+from podctl.parsing import Command, ExecCommand, Globals, Group
 
 if TYPE_CHECKING:
     from podctl.session import Session
 
-app = typer.Typer(
-    name="podctl",
-    help="Talks to a Podwire control plane, with the habits of kubectl.",
-    no_args_is_help=True,
-    add_completion=False,
-    # Plain help and one-line errors, as scripts and kubectl's users expect; rich would cost start-up time as well.
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+F = TypeVar("F", bound=Callable[..., Any])
+
+words = click.argument("words", nargs=-1, metavar="(TYPE [NAME…] | TYPE/NAME…)")
+files = click.option("-f", "--filename", "files", multiple=True, metavar="PATH", help="A manifest, a folder, or -.")
+recursive = click.option("-R", "--recursive", is_flag=True, help="Folders with all that is below them.")
+dry_run = click.option(
+    "--dry-run", default="none", type=click.Choice(["none", "client", "server"]), help="Check, but change nothing."
 )
-create_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
-rollout_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-app.add_typer(create_app, name="create", help="Create objects that are not there yet.")
-app.add_typer(rollout_app, name="rollout", help="Follow the rollout of a deployment.")
+labels = click.option("-l", "--selector", "labels", default="", metavar="LABELS", help="As in app=web,tier in (a,b).")
+fields = click.option("--field-selector", "fields", default="", metavar="FIELDS", help="As in status.phase=Running.")
+all_namespaces = click.option("-A", "--all-namespaces", is_flag=True, help="Of every namespace.")
+output = click.option("-o", "--output", default="", metavar="FORMAT", help="wide, yaml, json, name or jsonpath=…")
+no_headers = click.option("--no-headers", is_flag=True, help="No line of headings.")
+ignore_not_found = click.option("--ignore-not-found", is_flag=True, help="What is not there is no error.")
+container = click.option("-c", "--container", default="", metavar="NAME", help="The container; default: the first.")
+everything = click.option("--all", "everything", is_flag=True, help="All objects of the type.")
 
 
-@app.callback()
-def remember(ctx: typer.Context, config: options.Config = None, namespace: options.Namespace = None) -> None:
-    ctx.obj = Globals(config, namespace)
+def timeout(default: str, text: str) -> Callable[[F], F]:
+    return click.option("--timeout", default=default, metavar="TIME", help=text)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+def app() -> None:
+    """Talks to a Podwire control plane, with the habits of kubectl."""
 
 
 @app.command(cls=Command)
-def apply(
-    ctx: typer.Context,
-    filename: options.Files = None,
-    recursive: options.Recursive = False,
-    dry_run: options.DryRun = "none",
-    output: options.Output = "",
-    config: options.Config = None,
-    namespace: options.Namespace = None,
-) -> None:
+@files
+@recursive
+@dry_run
+@output
+@click.pass_obj
+def apply(options: Globals, files: tuple[str, ...], recursive: bool, dry_run: str, output: str) -> None:
     """Create objects, or change them to what manifests say."""
     from podctl.applying import apply
 
-    _run(
-        ctx,
-        config,
-        namespace,
-        lambda session: apply(session, filename or [], recursive=recursive, dry_run=dry_run, output=output),
-    )
+    _run(options, lambda session: apply(session, files, recursive=recursive, dry_run=dry_run, output=output))
 
 
-@create_app.callback()
-def create(
-    ctx: typer.Context,
-    filename: options.Files = None,
-    recursive: options.Recursive = False,
-    dry_run: options.DryRun = "none",
-    output: options.Output = "",
-    config: options.Config = None,
-    namespace: options.Namespace = None,
-) -> None:
-    if ctx.invoked_subcommand:
-        ctx.obj = ctx.obj.overridden(config, namespace)
-        return
-    from podctl.applying import create
+@app.group(cls=Group, invoke_without_command=True)
+@files
+@recursive
+@dry_run
+@output
+@click.pass_context
+def create(ctx: click.Context, files: tuple[str, ...], recursive: bool, dry_run: str, output: str) -> None:
+    """Create objects that are not there yet."""
+    if ctx.invoked_subcommand is None:
+        from podctl.applying import create
 
-    _run(
-        ctx,
-        config,
-        namespace,
-        lambda session: create(session, filename or [], recursive=recursive, dry_run=dry_run, output=output),
-    )
+        _run(ctx.obj, lambda session: create(session, files, recursive=recursive, dry_run=dry_run, output=output))
 
 
-@create_app.command("namespace", cls=Command)
-@create_app.command("ns", cls=Command, hidden=True)
-def create_namespace(
-    ctx: typer.Context,
-    name: str,
-    dry_run: options.DryRun = "none",
-    output: options.Output = "",
-    config: options.Config = None,
-) -> None:
+@create.command("namespace", cls=Command)
+@click.argument("name")
+@dry_run
+@output
+@click.pass_obj
+def create_namespace(options: Globals, name: str, dry_run: str, output: str) -> None:
     """Create a namespace."""
     from podctl.applying import create_namespace
 
-    _run(ctx, config, None, lambda session: create_namespace(session, name, dry_run=dry_run, output=output))
+    _run(options, lambda session: create_namespace(session, name, dry_run=dry_run, output=output))
+
+
+create.add_command(create_namespace, "ns")
 
 
 @app.command(cls=Command)
+@words
+@output
+@click.option("-w", "--watch", is_flag=True, help="Go on with every change.")
+@labels
+@fields
+@all_namespaces
+@no_headers
+@click.option("--show-labels", is_flag=True, help="A column with all labels.")
+@ignore_not_found
+@click.pass_obj
 def get(
-    ctx: typer.Context,
-    words: options.Words = None,
-    output: options.Output = "",
-    watch: Annotated[bool, typer.Option("-w", "--watch", help="Go on with every change.")] = False,
-    selector: options.Labels = "",
-    field_selector: options.Fields = "",
-    all_namespaces: options.AllNamespaces = False,
-    no_headers: options.NoHeaders = False,
-    show_labels: Annotated[bool, typer.Option("--show-labels", help="A column with all labels.")] = False,
-    ignore_not_found: options.IgnoreNotFound = False,
-    config: options.Config = None,
-    namespace: options.Namespace = None,
+    options: Globals,
+    words: tuple[str, ...],
+    output: str,
+    watch: bool,
+    labels: str,
+    fields: str,
+    all_namespaces: bool,
+    no_headers: bool,
+    show_labels: bool,
+    ignore_not_found: bool,
 ) -> None:
     """Show objects: `get pods`, `get pod web -o yaml`, `get deploy/web svc/web`, `get pods,services -A`, `get all`."""
     from podctl.getting import Selection, View, get
-    from podctl.output import check_format
 
-    async def command(session: Session) -> int:
-        view = View(check_format(output), all_namespaces, no_headers, show_labels)
-        selection = Selection(selector, field_selector, ignore_not_found)
-        return await get(session, words or [], selection, view, watch=watch)
-
-    _run(ctx, config, namespace, command)
+    view = View(output, all_namespaces, no_headers, show_labels)
+    selection = Selection(labels, fields, ignore_not_found)
+    _run(options, lambda session: get(session, words, selection, view, watch=watch))
 
 
 @app.command(cls=Command)
-def describe(
-    ctx: typer.Context,
-    words: options.Words = None,
-    selector: options.Labels = "",
-    all_namespaces: options.AllNamespaces = False,
-    config: options.Config = None,
-    namespace: options.Namespace = None,
-) -> None:
+@words
+@labels
+@all_namespaces
+@click.pass_obj
+def describe(options: Globals, words: tuple[str, ...], labels: str, all_namespaces: bool) -> None:
     """Show all that is known of objects, with their events."""
     from podctl.describing import describe
 
-    _run(
-        ctx,
-        config,
-        namespace,
-        lambda session: describe(session, words or [], labels=selector, all_namespaces=all_namespaces),
-    )
+    _run(options, lambda session: describe(session, words, labels=labels, all_namespaces=all_namespaces))
 
 
 @app.command(cls=Command)
-def delete(
-    ctx: typer.Context,
-    words: options.Words = None,
-    filename: options.Files = None,
-    recursive: options.Recursive = False,
-    selector: options.Labels = "",
-    field_selector: options.Fields = "",
-    everything: options.Everything = False,
-    all_namespaces: options.AllNamespaces = False,
-    ignore_not_found: options.IgnoreNotFound = False,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when the objects are gone.")] = True,
-    timeout: Annotated[str, typer.Option(metavar="TIME", help="Wait so long at most; 0: without end.")] = "0",
-    grace_period: Annotated[int | None, typer.Option(metavar="SECONDS", help="Between SIGTERM and SIGKILL.")] = None,
-    now: Annotated[bool, typer.Option("--now", help="A grace period of 1 s.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Remove the object at once, whatever its node does.")] = False,
-    output: Annotated[str, typer.Option("-o", "--output", metavar="name", help="Only the names.")] = "",
-    config: options.Config = None,
-    namespace: options.Namespace = None,
-) -> None:
+@words
+@files
+@recursive
+@labels
+@fields
+@everything
+@all_namespaces
+@ignore_not_found
+@click.option("--wait/--no-wait", default=True, help="Return when the objects are gone.")
+@timeout("0", "Wait so long at most; 0: without end.")
+@click.option("--grace-period", type=int, metavar="SECONDS", help="Between SIGTERM and SIGKILL.")
+@click.option("--now", is_flag=True, help="A grace period of 1 s.")
+@click.option("--force", is_flag=True, help="Remove the objects at once, whatever their node does.")
+@click.option("-o", "--output", default="", type=click.Choice(["", "name"]), metavar="name", help="Only the names.")
+@click.pass_obj
+def delete(options: Globals, /, timeout: str, **choices: Any) -> None:
     """Delete objects by name, by file, by label, or all of a type."""
     from podctl.deleting import Request, delete
     from podctl.durations import parse_duration
 
-    async def command(session: Session) -> int:
-        request = Request(
-            words=words or [],
-            files=filename or [],
-            recursive=recursive,
-            labels=selector,
-            fields=field_selector,
-            everything=everything,
-            all_namespaces=all_namespaces,
-            ignore_not_found=ignore_not_found,
-            wait=wait,
-            timeout=parse_duration(timeout) or None,
-            grace_period=grace_period,
-            now=now,
-            force=force,
-            output=output,
-        )
-        return await delete(session, request)
-
-    _run(ctx, config, namespace, command)
+    _run(options, lambda session: delete(session, Request(**choices, timeout=parse_duration(timeout) or None)))
 
 
 @app.command(cls=Command)
-def logs(
-    ctx: typer.Context,
-    target: Annotated[str, typer.Argument(metavar="POD | TYPE/NAME")],
-    container_name: Annotated[str, typer.Argument(metavar="[CONTAINER]", show_default=False)] = "",
-    container: options.Container = "",
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the container ends.")] = False,
-    tail: Annotated[int, typer.Option(metavar="LINES", help="Only so many lines from the end; -1: all.")] = -1,
-    timestamps: Annotated[bool, typer.Option("--timestamps", help="Begin each line with its time.")] = False,
-    previous: Annotated[bool, typer.Option("-p", "--previous", help="Of the run before the current one.")] = False,
-    config: options.Config = None,
-    namespace: options.Namespace = None,
-) -> None:
+@click.argument("target", metavar="POD | TYPE/NAME")
+@click.argument("container_name", required=False, default="", metavar="[CONTAINER]")
+@container
+@click.option("-f", "--follow", is_flag=True, help="Go on until the container ends.")
+@click.option("--tail", type=int, default=-1, metavar="LINES", help="Only so many lines from the end; -1: all.")
+@click.option("--timestamps", is_flag=True, help="Begin each line with its time.")
+@click.option("-p", "--previous", is_flag=True, help="Of the run before the current one.")
+@click.pass_obj
+def logs(options: Globals, /, target: str, container_name: str, container: str, **choices: Any) -> None:
     """Show what a container writes."""
     from podctl.logs import Request, logs
 
-    request = Request(target, container or container_name, follow, tail, timestamps, previous)
-    _run(ctx, config, namespace, lambda session: logs(session, request))
+    _run(options, lambda session: logs(session, Request(target, container or container_name, **choices)))
 
 
 @app.command("exec", cls=ExecCommand)
-def execute(
-    ctx: typer.Context,
-    target: Annotated[str, typer.Argument(metavar="POD | TYPE/NAME")],
-    command: Annotated[list[str], typer.Argument(metavar="[--] COMMAND…")],
-    container: options.Container = "",
-    stdin: Annotated[bool, typer.Option("-i", "--stdin", help="Pass stdin on.")] = False,
-    tty: Annotated[bool, typer.Option("-t", "--tty", help="stdin is a terminal.")] = False,
-    config: options.Config = None,
-    namespace: options.Namespace = None,
-) -> None:
+@click.argument("target", metavar="POD | TYPE/NAME")
+@click.argument("command", nargs=-1, required=True, metavar="[--] COMMAND…")
+@container
+@click.option("-i", "--stdin", is_flag=True, help="Pass stdin on.")
+@click.option("-t", "--tty", is_flag=True, help="stdin is a terminal.")
+@click.pass_obj
+def execute(options: Globals, target: str, command: tuple[str, ...], container: str, stdin: bool, tty: bool) -> None:
     """Run a command in a container; its exit status is podctl's. Options after the command's name are its own."""
     from podctl.executing import execute
 
     _run(
-        ctx,
-        config,
-        namespace,
+        options,
         lambda session: execute(session, target, command, container=container, stdin=stdin, terminal=tty),
     )
 
 
 @app.command(cls=Command)
-def wait(
-    ctx: typer.Context,
-    for_: Annotated[str, typer.Option("--for", help="delete, create, condition=Ready, jsonpath={PATH}=VALUE")],
-    words: options.Words = None,
-    selector: options.Labels = "",
-    everything: options.Everything = False,
-    timeout: Annotated[str, typer.Option(metavar="TIME", help="0: look once; negative: a week.")] = "30s",
-    config: options.Config = None,
-    namespace: options.Namespace = None,
-) -> None:
+@words
+@click.option("--for", "condition", required=True, metavar="CONDITION", help="delete, condition=Ready, jsonpath={…}=…")
+@labels
+@everything
+@timeout("30s", "0: look once; negative: a week.")
+@click.pass_obj
+def wait(options: Globals, words: tuple[str, ...], condition: str, labels: str, everything: bool, timeout: str) -> None:
     """Wait until objects are as asked for."""
     from podctl.durations import parse_duration
     from podctl.waiting import parse_condition, wait
 
     async def command(session: Session) -> int:
-        condition, seconds = parse_condition(for_), parse_duration(timeout)
-        return await wait(session, words or [], condition, labels=selector, everything=everything, timeout=seconds)
+        wanted, seconds = parse_condition(condition), parse_duration(timeout)
+        return await wait(session, words, wanted, labels=labels, everything=everything, timeout=seconds)
 
-    _run(ctx, config, namespace, command)
+    _run(options, command)
 
 
 @app.command(cls=Command)
-def scale(
-    ctx: typer.Context,
-    replicas: Annotated[int, typer.Option(min=0, help="The new number of pods.")],
-    words: options.Words = None,
-    current_replicas: Annotated[int | None, typer.Option(min=0, help="Only if it is this many now.")] = None,
-    config: options.Config = None,
-    namespace: options.Namespace = None,
-) -> None:
+@words
+@click.option("--replicas", type=click.IntRange(min=0), required=True, help="The new number of pods.")
+@click.option("--current-replicas", "current", type=int, help="Only if it is this many now.")
+@click.pass_obj
+def scale(options: Globals, words: tuple[str, ...], replicas: int, current: int | None) -> None:
     """Set how many pods a deployment or replica set has."""
     from podctl.scaling import scale
 
-    _run(ctx, config, namespace, lambda session: scale(session, words or [], replicas, current=current_replicas))
+    _run(options, lambda session: scale(session, words, replicas, current=current))
 
 
-@rollout_app.command("status", cls=Command)
-def rollout_status(
-    ctx: typer.Context,
-    words: options.Words = None,
-    watch: Annotated[bool, typer.Option("--watch/--no-watch", "-w", help="Wait until it is complete.")] = True,
-    timeout: Annotated[str, typer.Option(metavar="TIME", help="0: without end.")] = "0",
-    config: options.Config = None,
-    namespace: options.Namespace = None,
-) -> None:
+@app.group(cls=Group)
+def rollout() -> None:
+    """Follow the rollout of a deployment."""
+
+
+@rollout.command("status", cls=Command)
+@words
+@click.option("-w", "--watch/--no-watch", default=True, help="Go on until it is complete.")
+@timeout("0", "0: without end.")
+@click.pass_obj
+def rollout_status(options: Globals, words: tuple[str, ...], watch: bool, timeout: str) -> None:
     """Say how far a rollout is, until it is complete."""
     from podctl.durations import parse_duration
     from podctl.scaling import rollout_status
 
-    async def command(session: Session) -> int:
-        return await rollout_status(session, words or [], watch=watch, timeout=parse_duration(timeout))
-
-    _run(ctx, config, namespace, command)
+    _run(options, lambda session: rollout_status(session, words, watch=watch, timeout=parse_duration(timeout)))
 
 
 @app.command(cls=Command)
-def events(
-    ctx: typer.Context,
-    about: Annotated[str, typer.Option("--for", metavar="TYPE/NAME", help="Only those about this object.")] = "",
-    types: Annotated[str, typer.Option(metavar="TYPES", help="As in Warning or Normal,Warning.")] = "",
-    watch: Annotated[bool, typer.Option("-w", "--watch", help="Go on with new ones.")] = False,
-    all_namespaces: options.AllNamespaces = False,
-    config: options.Config = None,
-    namespace: options.Namespace = None,
-) -> None:
+@click.option("--for", "about", default="", metavar="TYPE/NAME", help="Only those about this object.")
+@click.option("--types", default="", metavar="TYPES", help="As in Warning or Normal,Warning.")
+@click.option("-w", "--watch", is_flag=True, help="Go on with new ones.")
+@all_namespaces
+@click.pass_obj
+def events(options: Globals, about: str, types: str, watch: bool, all_namespaces: bool) -> None:
     """Show what happened, the latest last."""
     from podctl.events import events
 
     _run(
-        ctx,
-        config,
-        namespace,
+        options,
         lambda session: events(session, about=about, types=types, all_namespaces=all_namespaces, watch=watch),
     )
 
 
 @app.command("api-resources", cls=Command)
-def api_resources(no_headers: options.NoHeaders = False) -> None:
+@no_headers
+def api_resources(no_headers: bool) -> None:
     """Show the types of objects."""
     from podctl.information import api_resources
     from podctl.session import end
@@ -319,27 +260,19 @@ def api_resources(no_headers: options.NoHeaders = False) -> None:
 
 
 @app.command(cls=Command)
-def version(
-    ctx: typer.Context,
-    client: Annotated[bool, typer.Option("--client", help="Only podctl's own.")] = False,
-    config: options.Config = None,
-    namespace: options.Namespace = None,
-) -> None:
+@click.option("--client", is_flag=True, help="Only podctl's own.")
+@click.pass_obj
+def version(options: Globals, client: bool) -> None:
     """Show versions, and whether the control plane answers."""
     from podctl.information import client_version, version
     from podctl.session import end
 
     if client:
         end(client_version)
-    _run(ctx, config, namespace, version)
+    _run(options, version)
 
 
-def _run(
-    ctx: typer.Context,
-    config: options.Config,
-    namespace: options.Namespace,
-    command: Callable[[Session], Coroutine[Any, Any, int]],
-) -> None:
+def _run(options: Globals, command: Callable[[Session], Coroutine[Any, Any, int]]) -> None:
     from podctl.session import run
 
-    run(ctx.obj.overridden(config, namespace), command)
+    run(options, command)

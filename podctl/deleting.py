@@ -13,7 +13,7 @@ from podctl import manifests
 from podctl.durations import is_set
 from podctl.failures import CommandError, UsageError
 from podctl.naming import qualified, resource
-from podctl.session import Session, complain
+from podctl.session import Session, complain, not_found
 from podctl.targets import parse_targets
 from podwire import errors
 from podwire.client import BOOKMARK, DELETED
@@ -79,10 +79,10 @@ async def delete(session: Session, request: Request) -> int:
         client = session.client.kind(victim.kind)
         try:
             obj = await client.delete(victim.name, namespace=victim.namespace, grace_period_seconds=grace)
-        except errors.NotFound as error:
+        except errors.NotFound:
             # What a selector found may have ended by itself.
             if chosen and not request.ignore_not_found:
-                status = complain(error)
+                status = complain(not_found(victim.kind, victim.name))
             continue
         except errors.Unavailable:
             raise

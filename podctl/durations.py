@@ -8,6 +8,8 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from podctl.failures import UsageError
+
 UNKNOWN: Final = "<unknown>"
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -60,11 +62,11 @@ def date(moment: Timestamp) -> str:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `90s`, `1m30s`, `2h`, `0`; negative with a minus. Raises ValueError."""
+    """Seconds of `90s`, `1m30s`, `2h`, `0`; negative with a minus. Raises UsageError."""
     digits = text.removeprefix("-")
     if digits == "0":
         return 0.0
     if not digits or _PART.sub("", digits):
-        raise ValueError(f"{text!r} is not a duration such as 30s, 1m30s or 2h")
+        raise UsageError(f"{text!r} is not a duration such as 30s, 1m30s or 2h")
     seconds = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(digits))
     return -seconds if text.startswith("-") else seconds

@@ -11,8 +11,8 @@ from typing import Any
 
 from podctl.columns import cells, columns_of, event_last_seen, headers, label_columns
 from podctl.failures import CommandError, UsageError
-from podctl.output import is_table, render
-from podctl.session import Session, complain
+from podctl.output import check_format, is_table, render
+from podctl.session import Session, complain, not_found
 from podctl.tables import Table
 from podctl.targets import Target, parse_targets
 from podwire import errors, kinds
@@ -38,6 +38,7 @@ class Selection:
 
 
 async def get(session: Session, words: Sequence[str], selection: Selection, view: View, *, watch: bool) -> int:
+    check_format(view.output)
     targets = parse_targets(words)
     if any(target.name for target in targets):
         if selection.labels or selection.fields:
@@ -73,13 +74,12 @@ async def _find(
     found: list[tuple[Kind, Any]] = []
     status = 0
     for target in targets:
-        client = session.client.kind(target.kind)
         if not target.name:
             listed = await list_kind(session, target.kind, selection, all_namespaces=view.all_namespaces)
             found += [(target.kind, obj) for obj in listed.items]
             continue
         try:
-            obj = await client.get(target.name, namespace=session.namespace_of(target.kind))
+            obj = await session.fetch(target.kind, target.name)
         except errors.NotFound as error:
             status = status if selection.ignore_not_found else complain(error)
         else:
@@ -104,7 +104,7 @@ async def _watch(session: Session, target: Target, selection: Selection, view: V
         selection = Selection(fields=f"metadata.name={target.name}")
     listed = await list_kind(session, target.kind, selection, all_namespaces=view.all_namespaces)
     if target.name and not listed.items:
-        raise errors.NotFound(f'{target.kind.plural} "{target.name}" not found')
+        raise not_found(target.kind, target.name)
     printer = Printer(target.kind, view)
     printer.show(listed.items)
     async for _, obj in changes(session, target.kind, selection, listed, all_namespaces=view.all_namespaces):

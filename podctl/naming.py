@@ -7,9 +7,18 @@ from podwire.kinds import Kind
 
 def resource(kind: Kind) -> str:
     """`pod`, or with the API group `deployment.apps`."""
-    group, _, version = kind.api_version.partition("/")
-    return f"{kind.singular}.{group}" if version else kind.singular
+    return _with_group(kind, kind.singular)
+
+
+def resources(kind: Kind) -> str:
+    """`pods`, `deployments.apps`."""
+    return _with_group(kind, kind.plural)
 
 
 def qualified(kind: Kind, name: str) -> str:
     return f"{resource(kind)}/{name}"
+
+
+def _with_group(kind: Kind, word: str) -> str:
+    group, _, version = kind.api_version.partition("/")
+    return f"{word}.{group}" if version else word

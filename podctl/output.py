@@ -15,11 +15,10 @@ from podwire.kinds import Kind
 FORMATS: Final = ("wide", "yaml", "json", "name", "jsonpath=TEMPLATE")
 
 
-def check_format(text: str) -> str:
-    """`text`, if it is a format; empty is the table."""
+def check_format(text: str) -> None:
+    """Empty is the table."""
     if text and not text.startswith("jsonpath=") and text not in FORMATS:
         raise UsageError(f'unknown output format "{text}": {", ".join(FORMATS)}')
-    return text
 
 
 def is_table(text: str) -> bool:

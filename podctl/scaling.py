@@ -9,7 +9,7 @@ from typing import Final
 
 from podctl.failures import CommandError
 from podctl.naming import qualified
-from podctl.session import Session
+from podctl.session import Session, not_found
 from podctl.targets import Target, parse_targets
 from podwire import errors, kinds, v1
 from podwire.client import BOOKMARK, DELETED
@@ -30,7 +30,7 @@ async def scale(session: Session, words: Sequence[str], replicas: int, *, curren
 async def _scale(session: Session, target: Target, replicas: int, current: int | None) -> None:
     client = session.client.kind(target.kind)
     for attempt in range(_ATTEMPTS):
-        obj = await client.get(target.name, namespace=session.namespace)
+        obj = await session.fetch(target.kind, target.name)
         if current is not None and obj.spec.replicas != current:
             raise CommandError(f"expected {current} replicas of {target.name}, but it has {obj.spec.replicas}")
         obj.spec.replicas = replicas
@@ -64,7 +64,7 @@ async def _rollout(session: Session, name: str, *, watch: bool) -> None:
         async for event in events:
             if event.type == BOOKMARK:
                 if not said:
-                    raise errors.NotFound(f'deployments "{name}" not found')
+                    raise not_found(kinds.DEPLOYMENT, name)
                 continue
             if event.type == DELETED:
                 raise CommandError(f'deployment "{name}" was deleted')

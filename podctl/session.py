@@ -13,7 +13,8 @@ from typing import Any, Final, NoReturn
 import structlog
 
 from podctl.failures import CommandError, UsageError, explain
-from podctl.options import Globals
+from podctl.naming import resources
+from podctl.parsing import Globals
 from podwire import config, errors
 from podwire.client import Client
 from podwire.kinds import Kind
@@ -36,6 +37,17 @@ class Session:
     def namespace_of(self, kind: Kind) -> str:
         """What requests about one object of `kind` name."""
         return self.namespace if kind.namespaced else ""
+
+    async def fetch(self, kind: Kind, name: str) -> Any:
+        """The object of that name; NotFound says it in kubectl's words."""
+        try:
+            return await self.client.kind(kind).get(name, namespace=self.namespace_of(kind))
+        except errors.NotFound:
+            raise not_found(kind, name) from None
+
+
+def not_found(kind: Kind, name: str) -> errors.NotFound:
+    return errors.NotFound(f'{resources(kind)} "{name}" not found')
 
 
 def run(options: Globals, command: Callable[[Session], Coroutine[Any, Any, int]]) -> NoReturn:

@@ -11,9 +11,9 @@ from typing import Any, Final
 from podctl import jsonpath
 from podctl.failures import CommandError, UsageError
 from podctl.naming import qualified
-from podctl.session import Session
+from podctl.session import Session, not_found
 from podctl.targets import Target, parse_targets
-from podwire import errors, manifest
+from podwire import manifest
 from podwire.client import BOOKMARK, DELETED
 from podwire.kinds import Kind
 
@@ -101,7 +101,7 @@ async def _until(session: Session, target: Target, condition: Condition) -> None
                 if not there and condition.gone:
                     return
                 if not there and not condition.may_be_missing:
-                    raise errors.NotFound(f'{target.kind.plural} "{target.name}" not found')
+                    raise not_found(target.kind, target.name)
             elif event.type == DELETED:
                 there = False
                 if condition.gone:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from podctl.failures import CommandError
 from podctl.naming import qualified
@@ -20,7 +19,8 @@ async def find_pod(session: Session, word: str) -> v1.Pod:
     """The pod that `word` names, or one of the workload or service that it names: a ready one if there is one."""
     target = parse_target(word, kinds.POD)
     if target.kind is kinds.POD:
-        return await session.client.pods.get(target.name, namespace=session.namespace)
+        pod: v1.Pod = await session.fetch(kinds.POD, target.name)
+        return pod
     selector = await _selector(session, target)
     listed = await session.client.pods.list(namespace=session.namespace, label_selector=str(selector))
     pods = sorted(listed.items, key=_preference)
@@ -32,7 +32,7 @@ async def find_pod(session: Session, word: str) -> v1.Pod:
 
 
 async def _selector(session: Session, target: Target) -> LabelSelector:
-    obj: Any = await session.client.kind(target.kind).get(target.name, namespace=session.namespace_of(target.kind))
+    obj = await session.fetch(target.kind, target.name)
     match target.kind:
         case kinds.DEPLOYMENT | kinds.REPLICA_SET:
             return LabelSelector.from_message(obj.spec.selector)

@@ -73,8 +73,7 @@ async def page(session: Session, kind: Kind, obj: Any) -> str:
 
 async def _objects(session: Session, target: Target, labels: str, all_namespaces: bool) -> list[Any]:
     if target.name:
-        client = session.client.kind(target.kind)
-        return [await client.get(target.name, namespace=session.namespace_of(target.kind))]
+        return [await session.fetch(target.kind, target.name)]
     return (await list_kind(session, target.kind, Selection(labels), all_namespaces=all_namespaces)).items
 
 

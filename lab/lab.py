@@ -17,7 +17,7 @@ from pathlib import Path
 from lab import images, leftovers, network, oci, processes, programs, registry
 from lab.certificates import Authority
 from lab.errors import ArchiveError, LabError
-from lab.plan import DATA_ROOT, REGISTRY_PORT, RUN_ROOT, Host, Plan, Role, saved
+from lab.plan import DATA_ROOT, DEFAULT_NODES, REGISTRY_PORT, RUN_ROOT, Host, Plan, Role, saved
 
 Report = Callable[[str], None]
 
@@ -50,12 +50,12 @@ class Lab:
         """The lab of that name with that many nodes: the existing one, grown where it has fewer, or a new one."""
         kept = saved(name)
         if kept is None:
-            return cls(Plan(name, nodes or 2, str(CHECKOUT)), report)
+            return cls(Plan(name, DEFAULT_NODES if nodes is None else nodes, str(CHECKOUT)), report)
         if kept.checkout != str(CHECKOUT):
             raise LabError(f"lab {name} belongs to {kept.checkout}; choose another name with --name")
         if nodes is not None and nodes < kept.nodes:
             raise LabError(f"lab {name} has {kept.nodes} nodes; to have fewer, `podwire-lab down {name}` first")
-        return cls(Plan(name, nodes or kept.nodes, kept.checkout), report)
+        return cls(Plan(name, kept.nodes if nodes is None else nodes, kept.checkout), report)
 
     async def up(self) -> None:
         """Starts what does not run yet, and returns when every node is ready."""

@@ -121,8 +121,8 @@ def read_archive(file: IO[bytes]) -> list[Image]:
                 return _docker_images(json.loads(read("manifest.json")), read)
             if "index.json" in members:
                 return _oci_images(json.loads(read("index.json")), read)
-    except tarfile.TarError as error:
-        raise ArchiveError(f"it is no tar file ({error})") from None
+    except tarfile.TarError:
+        raise ArchiveError("it is no tar file, or is cut off") from None
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ArchiveError(f"its manifest cannot be read ({error!r})") from None
     raise ArchiveError("it has neither manifest.json nor index.json; make it with `docker save` or `podman save`")

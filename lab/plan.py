@@ -29,6 +29,7 @@ ETCD_PEER_PORT = 2380
 REGISTRY_PORT = 5000
 
 DEFAULT_NAME = "podwire"
+DEFAULT_NODES = 2
 MAX_NODES = 150
 # A label of a host name; short, so that every unix socket below the lab's folder stays under the kernel's 107 bytes.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?")

@@ -48,8 +48,7 @@ async def create_namespace(session: Session, name: str, *, dry_run: str, output:
 async def _send_all(
     session: Session, files: Sequence[str], verb: Verb, *, recursive: bool, dry_run: str, output: str
 ) -> int:
-    documents = manifests.read(files, recursive=recursive)
-    manifests.check(documents, session.namespace, explicit=session.explicit)
+    documents = manifests.read_valid(files, session.namespace, recursive=recursive, explicit=session.explicit)
     status = 0
     for document in documents:
         namespace = manifests.namespace_of(document, session.namespace)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from podwire import errors
 
 
 class CommandError(Exception):
     """The command cannot be carried out; its text follows `error: `."""
+
+
+class Rejected(CommandError):
+    """Several inputs are wrong, each with an error of its own."""
+
+    def __init__(self, wrong: Sequence[errors.Invalid]) -> None:
+        super().__init__(f"{len(wrong)} inputs are invalid")
+        self.wrong = list(wrong)
 
 
 class UsageError(Exception):
@@ -16,6 +26,8 @@ class UsageError(Exception):
 def explain(error: Exception) -> str:
     """`Error from server (NotFound): pods "x" not found`, as kubectl words it. Ends without a newline."""
     match error:
+        case Rejected():
+            return "\n".join(map(explain, error.wrong))
         case CommandError() | UsageError():
             return f"error: {error}"
         case errors.Invalid() if error.errors:

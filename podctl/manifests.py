@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from podctl.failures import CommandError, UsageError
+from podctl.failures import CommandError, Rejected, UsageError
 from podwire import defaults, errors, manifest, validation
 from podwire.kinds import Kind
 from podwire.manifest import Document
@@ -17,29 +17,19 @@ _SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 def read(files: Sequence[str], *, recursive: bool) -> list[Document]:
     """Every document, in order of the files and within them. Raises Rejected with all that cannot be read."""
-    if not files:
-        raise UsageError("say which files with -f FILE, -f FOLDER, or -f - for stdin")
-    documents: list[Document] = []
-    wrong: list[errors.Invalid] = []
-    for text, source in _texts(files, recursive=recursive):
-        try:
-            documents += manifest.load(text, source)
-        except errors.Invalid as error:
-            wrong.append(error)
+    documents, wrong = _read_all(files, recursive=recursive)
     if wrong:
         raise Rejected(wrong)
-    if not documents:
-        raise CommandError(f"there are no objects in {', '.join(files)}")
     return documents
 
 
-def check(documents: Sequence[Document], namespace: str, *, explicit: bool) -> None:
-    """Raises Rejected with everything that is wrong with any of the documents.
+def read_valid(files: Sequence[str], namespace: str, *, recursive: bool, explicit: bool) -> list[Document]:
+    """Every document, all of them valid. Raises Rejected with everything that is wrong with any of them.
 
-    These are the rules that the server has as well; here they are checked for all documents before the first is sent.
-    `explicit` says that the user named `namespace`: then a document may not name another.
+    The server has the same rules; here they are checked for all documents before the first is sent. `explicit` says
+    that the user named `namespace`: then a document may not name another.
     """
-    wrong: list[errors.Invalid] = []
+    documents, wrong = _read_all(files, recursive=recursive)
     for document in documents:
         try:
             _check(document, namespace, explicit=explicit)
@@ -47,6 +37,7 @@ def check(documents: Sequence[Document], namespace: str, *, explicit: bool) -> N
             wrong.append(error)
     if wrong:
         raise Rejected(wrong)
+    return documents
 
 
 def namespace_of(document: Document, namespace: str) -> str:
@@ -63,12 +54,23 @@ def name_of(document: Document) -> str:
     return str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
 
 
-class Rejected(CommandError):
-    """Several documents are wrong; each has its own error."""
-
-    def __init__(self, errors_: Sequence[errors.Invalid]) -> None:
-        super().__init__("\n".join(str(error) for error in errors_))
-        self.errors = errors_
+def _read_all(files: Sequence[str], *, recursive: bool) -> tuple[list[Document], list[errors.Invalid]]:
+    """The documents that could be read, and what is wrong with the others."""
+    if not files:
+        raise UsageError("say which files with -f FILE, -f FOLDER, or -f - for stdin")
+    documents: list[Document] = []
+    wrong: list[errors.Invalid] = []
+    for text, source in _texts(files, recursive=recursive):
+        try:
+            found, unknown = manifest.read(text, source)
+        except errors.Invalid as error:
+            wrong.append(error)
+            continue
+        documents += found
+        wrong += [errors.Invalid(str(field)) for field in unknown]
+    if not documents and not wrong:
+        raise CommandError(f"there are no objects in {', '.join(files)}")
+    return documents, wrong
 
 
 def _check(document: Document, namespace: str, *, explicit: bool) -> None:

@@ -52,6 +52,19 @@ class Document:
 
 def load(text: str, source: str = "") -> list[Document]:
     """Every object in `text`: several documents, and the items of lists. `source` names the text in errors."""
+    documents, wrong = read(text, source)
+    if len(wrong) == 1:
+        raise Invalid(str(wrong[0]), wrong)
+    if wrong:
+        raise Invalid.fields("the manifest", wrong)
+    return documents
+
+
+def read(text: str, source: str = "") -> tuple[list[Document], list[FieldError]]:
+    """Every object in `text`, and what is wrong with those that are of no kind we have; text that is no YAML raises.
+
+    For programs that check the former before they report the latter, so that a user sees all errors at once.
+    """
     documents: list[Document] = []
     wrong: list[FieldError] = []
     for part in yaml_loader.load(text, source):
@@ -63,11 +76,7 @@ def load(text: str, source: str = "") -> list[Document]:
                 wrong.append(FieldError(where(source, line), str(error)))
                 continue
             documents.append(Document(kind, tree, line, source, _lines_below(part.lines, path)))
-    if len(wrong) == 1:
-        raise Invalid(str(wrong[0]), wrong)
-    if wrong:
-        raise Invalid.fields("the manifest", wrong)
-    return documents
+    return documents, wrong
 
 
 def from_tree(kind: Kind, tree: Mapping[str, Any], *, ignore_status: bool = False) -> Any:

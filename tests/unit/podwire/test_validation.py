@@ -277,7 +277,7 @@ def test_a_deadline_can_be_made_shorter_but_not_longer() -> None:
     [
         (kinds.POD, POD, "metadata", "labels: {a: b}", ""),
         (kinds.POD, POD, "spec.containers[0]", "startupProbe: {tcpSocket: {port: 1}}", ".startupProbe"),
-        (kinds.POD, POD, "spec.containers[0]", "lifecycle: {preStop: {sleep: {seconds: 1}}}", ".lifecycle"),
+        (kinds.POD, POD, "spec.containers[0]", "lifecycle: {preStop: {sleep: {seconds: 1}}}", ".lifecycle.preStop"),
         (kinds.POD, POD, "spec.containers[0]", "resources: {limits: {cpu: 1}}", ".resources.limits"),
         (
             kinds.POD,
@@ -288,7 +288,7 @@ def test_a_deadline_can_be_made_shorter_but_not_longer() -> None:
         ),
         (kinds.POD, POD, "spec", "volumes: [{name: a, emptyDir: {}}, {configMap: {name: b}}]", ".volumes[1].configMap"),
         (kinds.DEPLOYMENT, WORKLOAD, "spec.template.spec", "affinity: {podAffinity: {}}", ".affinity"),
-        (kinds.SERVICE, SERVICE, "spec", "sessionAffinity: ClientIP", ".sessionAffinity"),
+        (kinds.SERVICE, SERVICE, "spec", "externalIPs: [10.0.0.9]", ".externalIPs"),
         (kinds.SERVICE, SERVICE, "spec", "type: NodePort", ""),
         (kinds.SERVICE, SERVICE, "spec", "type: LoadBalancer", ".type"),
         (kinds.CONFIG_MAP, IN_A_NAMESPACE, "", "data: {a: b}", ""),

@@ -1,6 +1,6 @@
 """`podwire-cni`: the plugin as the CNI specification calls it, with the request in the environment and on stdin.
 
-Containerd runs it for every pod, so it starts fast: nothing here imports asyncio, grpc or pyroute2.
+Containerd runs it for every pod, so it starts fast: nothing here imports asyncio or grpc.
 """
 
 from __future__ import annotations

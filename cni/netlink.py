@@ -1,7 +1,7 @@
 """Netlink messages: a socket, requests, attributes. Only what the plugin, the routes and the proxy need.
 
-Our own and not pyroute2, because that takes 190 ms to import (the plugin as an executable takes 30 ms altogether) and
-forks to open a socket in another namespace, which a process with gRPC threads must not. The formats are those of
+Our own and not pyroute2, because that takes 190 ms to import, more than the plugin as an executable takes altogether,
+and forks to open a socket in another namespace, which a process with gRPC threads must not. The formats are those of
 linux/netlink.h; numbers are of the machine's byte order unless a comment says otherwise.
 """
 

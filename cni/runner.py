@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any, Final
@@ -148,7 +149,7 @@ class Network:
         for plugin in self.conflist.plugins:
             if plugin["type"] == OWN_PLUGIN:
                 configuration = self._configuration(self.conflist, plugin)
-                await run_to_end(self._threads, lambda raw=configuration: self._plugin.repair(raw))  # type: ignore[misc]
+                await run_to_end(self._threads, partial(self._plugin.repair, configuration))
 
     # What follows runs in threads.
 

@@ -78,6 +78,7 @@ class Proxy:
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
         self._read_again = True
+        self._applying = False
         self._udp: dict[str, frozenset[Frontend]] = {}
         self._slices: Picture[v1.EndpointSlice] | None = None
         self._revision = 0
@@ -86,7 +87,7 @@ class Proxy:
     @property
     def last_applied_revision(self) -> int:
         """Every change of endpoint slices up to this revision is in the kernel; 0 before the first."""
-        if self._slices is not None and not (self._changed or self._read_again or self._kernel.locked()):
+        if self._slices is not None and not (self._changed or self._read_again or self._applying):
             return _revision(self._slices)
         return self._revision
 
@@ -177,11 +178,13 @@ class Proxy:
             self._read_again = False
             revision = _revision(slices)
             inputs = {key: (services.get(key), slices.by_index(_BY_SERVICE, key)) for key in gone_too}
+            self._applying = True
             foreign.ignore()
             try:
                 changed = await run_to_end(None, lambda: self._apply(tables, inputs, everything))
             finally:
                 foreign.attend()
+                self._applying = False
             self._revision = revision
         async with self._progress:
             self._progress.notify_all()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import uvloop
 
 from cni.namespaces import run_in
 
@@ -44,7 +45,7 @@ class Host:
         async def main() -> T:
             return await scenario()
 
-        return self.run(lambda: asyncio.run(main()))
+        return self.run(lambda: uvloop.run(main()))
 
     def command(self, *command: str) -> str:
         return self.run(lambda: subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import uvloop
+
 from cni.conflist import default_conflist
 from cni.iptables import Iptables, Kind
 from cni.plugin import Attachment, Plugin
@@ -135,7 +137,7 @@ class RunningProxy:
             self._put(obj)
         self.proxy = Proxy(node.settings(check_seconds), on_flush=self._flushed)
         self._node = node
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()  # as the agent's
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: node.host.run(self._main))
 

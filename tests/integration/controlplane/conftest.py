@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
 
 from controlplane.store.etcd import Etcd
+from podwire.client import Client
 from tests.integration.controlplane.etcd_server import EtcdServer
+from tests.integration.controlplane.replica import Api, namespace, running_api
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +36,33 @@ async def own_etcd_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 async def etcd(etcd_server: EtcdServer) -> AsyncIterator[Etcd]:
     async with Etcd.connect([etcd_server.url]) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+async def api(etcd_server: EtcdServer) -> AsyncIterator[Api]:
+    """The run's replica, on the run's etcd."""
+    async with running_api(etcd_server.url) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def second_api(etcd_server: EtcdServer, api: Api) -> AsyncIterator[Api]:
+    """Another replica on the same etcd."""
+    async with running_api(etcd_server.url) as running:
+        yield running
+
+
+@pytest.fixture
+def client(api: Api) -> Client:
+    return api.client
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+async def ns(client: Client) -> str:
+    """A namespace of the test's own."""
+    name = f"test-{next(_numbers)}"
+    await client.namespaces.create(namespace(name))
+    return name

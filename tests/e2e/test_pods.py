@@ -130,7 +130,7 @@ async def test_pods_on_different_nodes_reach_each_other_and_the_service(space: S
 
     async def fetch(pod: str, url: str) -> str:
         return (
-            await space.podctl("exec", pod, "--", "wget", "-q", "-T", "3", "-O", "-", url, check=False)
+            await space.podctl("exec", pod, "--", "timeout", "3", "wget", "-q", "-O", "-", url, check=False)
         ).stdout.strip()
 
     assert await fetch("here", f"http://{server.status.pod_ip}/") == "there"

@@ -295,6 +295,9 @@ class _Planner:
 
     def _start(self, start: Start) -> None:
         """Image, volumes and preparation do not wait for the sandbox; only the start does."""
+        if container_key(start.name) in self.facts.busy:
+            # It is being prepared or started with the image it had.
+            return
         if not self.facts.volumes_ready:
             self._add(PrepareVolumes())
         if start in self.facts.prepared:

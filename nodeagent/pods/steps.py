@@ -50,7 +50,7 @@ class Steps:
         self._with = surroundings
         self._memory = memory
         self.removed = False
-        """Nothing of the pod is left, and the API knows."""
+        """Nothing of the pod is left but its checkpoint, and the API knows."""
 
     async def carry_out(self, pod: v1.Pod, step: Step, *, gone: bool) -> None:
         """Does the step and remembers what came of it; `gone`: the API has the pod no longer."""
@@ -166,8 +166,6 @@ class Steps:
         await self._with.volumes.remove(uid)
         if not gone:
             await self._with.forget(pod)
-        await self._with.checkpoints.remove(uid)
-        log.info("pod removed", pod=key_of(pod))
         self.removed = True
 
     def _failed(self, step: Step, reason: str, message: str, pace: Pace) -> None:

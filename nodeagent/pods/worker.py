@@ -119,6 +119,9 @@ class PodWorker:
                     if not self._steps.removed:
                         await self._wake.wait()
                 self._probes.stop()
+            # Here and not in a step, so that no status is saved at the same time.
+            await self._surroundings.checkpoints.remove(self.uid)
+            log.info("pod removed", pod=self.key)
         finally:
             self._probes.stop()
             self._operations.clear()

@@ -52,6 +52,10 @@ def test_a_container_is_prepared_while_its_sandbox_is_made() -> None:
     assert plan(pod(), observed(sandbox()), prepared).steps == (StartContainer(start),)
 
 
+def test_a_container_that_is_being_prepared_needs_no_other_image() -> None:
+    assert plan(pod(), observed(), facts(busy={"sandbox", "container/web"}, images={})).steps == ()
+
+
 def test_what_was_prepared_for_a_sandbox_that_failed_is_prepared_again_for_the_next() -> None:
     prepared = facts(prepared={Start("web", Role.APP, 0, 0)})
     steps = plan(pod(), observed(sandbox(1)), prepared).steps

@@ -85,9 +85,11 @@ class Freshness:
         _settle(readers, error)
 
     async def _prove(self) -> None:
+        # What the cache has reached before it asks: an event may overtake the answer.
+        reached = self._reached.revision
         revision = (await self._etcd.range(keys.EPOCH, keys_only=True)).revision
-        if revision < self._reached.revision:
-            raise errors.HistoryLost(f"the store is at revision {revision}, behind {self._reached.revision}")
+        if revision < reached:
+            raise errors.HistoryLost(f"the store is at revision {revision}, behind {reached}")
         if self._reached.revision >= revision:
             return
         try:

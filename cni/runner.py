@@ -33,6 +33,8 @@ from cni.threads import run_to_end
 _PLUGIN_SECONDS: Final = 60.0
 """How long an executable may take. Generous: some wait for a daemon or a cloud; then it is killed."""
 
+_INTERFACE: Final = "eth0"
+
 _AT_ONCE: Final = 8
 """Attachments worked on at the same time. More only queue at the kernel's one lock for interfaces."""
 
@@ -101,7 +103,7 @@ class Network:
         container_id: str,
         netns: Path,
         *,
-        ifname: str = "eth0",
+        ifname: str = _INTERFACE,
         args: Mapping[str, str] | None = None,
         port_mappings: Sequence[PortMapping] = (),
     ) -> Result:
@@ -111,12 +113,12 @@ class Network:
         async with self._alone(Owner(container_id, ifname)):
             return await run_to_end(self._threads, lambda: self._add(record))
 
-    async def delete(self, container_id: str, netns: Path | None, *, ifname: str = "eth0") -> None:
+    async def delete(self, container_id: str, netns: Path | None, *, ifname: str = _INTERFACE) -> None:
         """Disconnects the container, however much of it is there, and frees what it had."""
         async with self._alone(Owner(container_id, ifname)):
             await run_to_end(self._threads, lambda: self._delete(container_id, netns, ifname))
 
-    async def check(self, container_id: str, netns: Path, *, ifname: str = "eth0") -> None:
+    async def check(self, container_id: str, netns: Path, *, ifname: str = _INTERFACE) -> None:
         """Raises CniError where the container is not connected as ADD left it."""
         async with self._alone(Owner(container_id, ifname)):
             record = self._attachments.read(container_id, ifname)
@@ -125,20 +127,33 @@ class Network:
             await run_to_end(self._threads, lambda: self._check(record))
 
     async def gc(self, keep: Collection[str]) -> None:
-        """Undoes every attachment but those of the containers in `keep` and of those that a call works on now."""
+        """Undoes every attachment but those of the containers in `keep` and of those that a call works on now.
+
+        One that cannot be undone does not keep the others: all are tried, then the first failure is raised.
+        """
         async with self._collecting:
+            failures = []
             for container_id, interface in list(self._attachments.known()):
                 if container_id not in keep and Owner(container_id, interface) not in self._locks:
-                    await self.delete(container_id, None, ifname=interface)
-            if self.conflist.disable_gc or not at_least(self.conflist.version, "1.1.0"):
-                return
-            # GC must not run beside an ADD that it does not know of (section 4): new calls wait for its end.
-            self._open.clear()
-            try:
-                valid = {Owner(*key) for key in self._attachments.known() if key[0] in keep} | set(self._locks)
-                await run_to_end(self._threads, lambda: self._collect(valid))
-            finally:
-                self._open.set()
+                    try:
+                        await self.delete(container_id, None, ifname=interface)
+                    except CniError as error:
+                        failures.append(error)
+            if not self.conflist.disable_gc and at_least(self.conflist.version, "1.1.0"):
+                await self._collect_alone(keep)
+            if failures:
+                raise failures[0]
+
+    async def _collect_alone(self, keep: Collection[str]) -> None:
+        """GC must not run beside an ADD that it does not know of (section 4): new calls wait for its end."""
+        self._open.clear()
+        try:
+            recorded = {Owner(*key) for key in self._attachments.known() if key[0] in keep}
+            # A container to keep is kept, also where its record is lost.
+            valid = recorded | {Owner(container_id, _INTERFACE) for container_id in keep} | set(self._locks)
+            await run_to_end(self._threads, lambda: self._collect(valid))
+        finally:
+            self._open.set()
 
     async def status(self) -> None:
         """Raises CniError where the network is not ready to connect containers."""

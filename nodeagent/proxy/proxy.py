@@ -16,6 +16,7 @@ from typing import Final, NoReturn, Protocol, TypeVar
 import structlog
 
 from cni import iptables
+from cni.errors import CniError
 from cni.iptables import Iptables, IptablesError, Kind
 from cni.threads import run_to_end
 from nodeagent.proxy import conntrack, sysctls
@@ -67,7 +68,8 @@ class ProxySettings:
 
 
 class Proxy:
-    """`on_flush` is awaited when somebody deleted rules of ours: they have probably deleted the pod network's too."""
+    """`on_flush` is awaited when somebody deleted rules of ours: they have probably deleted the pod network's too. It
+    may raise CniError, and is then tried again."""
 
     def __init__(self, settings: ProxySettings, *, on_flush: Callable[[], Awaitable[object]] | None = None) -> None:
         self._settings = settings
@@ -249,7 +251,17 @@ class Proxy:
             self._read_again = True
             self._wake.set()
             if self._on_flush is not None:
-                await self._on_flush()
+                await self._repair_network(self._on_flush)
+
+    async def _repair_network(self, repair: Callable[[], Awaitable[object]]) -> None:
+        backoff = Backoff(_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS)
+        while True:
+            try:
+                await repair()
+                return
+            except CniError as error:
+                log.warning("pod network not repaired", error=str(error))
+                await asyncio.sleep(backoff.next())
 
 
 def _services_of(piece: v1.EndpointSlice | None) -> tuple[str, ...]:

@@ -252,3 +252,35 @@ def test_an_add_in_process_takes_milliseconds(node: Host, hosts: Hosts, state_di
 
     # The first one makes the bridge and the rules. The bound leaves room for a machine that does other things.
     assert median(node.run_async(scenario)[1:]) < 0.03
+
+
+async def test_gc_goes_on_after_a_failure_and_raises_it_at_the_end(
+    recorded: Recorded, foreign: ConfList, hosts: Hosts, state_dir: Path
+) -> None:
+    network = Network(foreign, state_dir=state_dir, bin_dirs=[recorded.folder])
+    for name in ("c1", "c2"):
+        await network.add(name, hosts().path)
+    failing = recorded.fail("first", "DEL")
+    with pytest.raises(CniError):
+        await network.gc(keep=[])
+    assert {call[2] for call in recorded.calls() if call[1] == "DEL"} == {"c1", "c2"}
+    assert recorded.verbs()[-2:] == [("first", "GC"), ("second", "GC")]
+    failing.unlink()
+    await network.gc(keep=[])
+    assert not list((state_dir / "attachments").iterdir())
+
+
+def test_a_container_to_keep_is_kept_although_its_record_is_lost(node: Host, hosts: Hosts, state_dir: Path) -> None:
+    pod = hosts()
+
+    async def scenario() -> None:
+        network = Network(OURS, state_dir=state_dir)
+        await network.add("c1", pod.path)
+        for record in (state_dir / "attachments").iterdir():
+            record.unlink()
+        await network.gc(keep=["c1"])
+        assert "eth0" in pod.links()
+        await network.gc(keep=[])
+        assert pod.links() == {"lo"}
+
+    node.run_async(scenario)

@@ -15,6 +15,7 @@ from typing import Generic, NoReturn, TypeVar
 import structlog
 
 from podwire import errors
+from podwire.backoff import Backoff
 from podwire.client.kind_client import KindClient, Listed
 from podwire.client.watching import BOOKMARK, DELETED, Position, Selection, WatchEvent, batches, is_behind, may_pass
 from podwire.keys import Object, key_of
@@ -99,8 +100,7 @@ class Informer(Generic[T]):
         while True:
             try:
                 await self._list()
-                backoff.reset()
-                await self._follow()
+                await self._follow(backoff)
             except errors.HistoryLost as lost:
                 log.info("informer lists again", kind=self._client.kind.name, reason=str(lost))
             except errors.PodwireError as error:
@@ -125,10 +125,11 @@ class Informer(Generic[T]):
         self._position = Position(listed.resource_version, listed.epoch)
         self._synced.set()
 
-    async def _follow(self) -> None:
+    async def _follow(self, backoff: Backoff) -> None:
         client = self._client
         async with aclosing(batches(client.connection, client.kind, self._selection, self._position)) as responses:
             async for events in responses:
+                backoff.reset()
                 for event in events:
                     self._take(event)
 

@@ -109,7 +109,7 @@ def port_name(path: str, value: str) -> Problems:
     """RFC 6335: an IANA service name."""
     if len(value) > 15:
         yield invalid(path, value, "must be no more than 15 characters")
-    elif not re.fullmatch("[a-z0-9]([a-z0-9-]*[a-z0-9])*", value) or not re.search("[a-z]", value) or "--" in value:
+    elif not re.fullmatch("[a-z0-9]([a-z0-9-]*[a-z0-9])?", value) or not re.search("[a-z]", value) or "--" in value:
         yield invalid(
             path,
             value,

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from podwire import errors, v1
+from podwire.client import Tls
 from podwire.keys import key_of
 from podwire.v1.pod_pb2_grpc import PodsServicer, add_PodsServicer_to_server
 
@@ -208,10 +209,27 @@ class FakePods(PodsServicer):
 async def serving(pods: FakePods, socket: Path) -> AsyncIterator[str]:
     """A server for `pods` at the endpoint that this gives."""
     server = grpc.aio.server()
-    add_PodsServicer_to_server(pods, server)
     server.add_insecure_port(f"unix:{socket}")
+    async with _started(server, pods):
+        yield f"unix:{socket}"
+
+
+@asynccontextmanager
+async def serving_tls(pods: FakePods, tls: Tls) -> AsyncIterator[str]:
+    """The same on a port of the loopback, for clients that show a certificate of the CA."""
+    server = grpc.aio.server()
+    pair = (tls.key.read_bytes(), tls.cert.read_bytes())
+    credentials = grpc.ssl_server_credentials([pair], tls.ca.read_bytes(), require_client_auth=True)
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    async with _started(server, pods):
+        yield f"127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def _started(server: grpc.aio.Server, pods: FakePods) -> AsyncIterator[None]:
+    add_PodsServicer_to_server(pods, server)
     await server.start()
     try:
-        yield f"unix:{socket}"
+        yield
     finally:
         await server.stop(None)

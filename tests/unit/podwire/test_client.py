@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from podwire import errors, v1
-from podwire.client import Client, Fence
+from podwire.client import Client, Fence, Tls
+from tests.unit.podwire.certificates import certificates
 from tests.unit.podwire.conftest import IMPATIENT
-from tests.unit.podwire.fake_api import FakePods, serving
+from tests.unit.podwire.fake_api import FakePods, serving, serving_tls
 
 
 def pod(name: str) -> v1.Pod:
@@ -131,3 +132,16 @@ async def test_a_command_talks_both_ways_and_exits(client: Client, pods: FakePod
         assert [output async for output in session] == [("stdout", b"hello"), ("stderr", b"24x80")]
         assert session.exit_code == 3
     assert list(pods.requests[-1][1].command) == ["cat"]
+
+
+async def test_both_ends_of_a_tls_connection_show_a_certificate_of_the_ca(pods: FakePods, tmp_path: Path) -> None:
+    tls, stranger = certificates(tmp_path / "ours"), certificates(tmp_path / "others")
+    async with serving_tls(pods, tls) as endpoint:
+        async with Client.connect(endpoint, tls=tls, settings=IMPATIENT) as client:
+            await client.pods.list()
+        unknown = Tls(ca=tls.ca, cert=stranger.cert, key=stranger.key)
+        for wrong in (stranger, unknown):
+            async with Client.connect(endpoint, tls=wrong, settings=IMPATIENT) as client:
+                with pytest.raises(errors.Unavailable):
+                    await client.pods.list()
+    assert pods.calls["List"] == 1

@@ -76,7 +76,7 @@ def test_a_pod_as_people_write_it_is_read() -> None:
     assert not probe.HasField("timeout_seconds")
 
 
-def test_a_deployment_and_a_service_in_one_file() -> None:
+def test_a_deployment_and_a_service_in_one_file_are_two_objects() -> None:
     deployment, service = load(
         """
         ---
@@ -188,13 +188,13 @@ def test_several_lines_are_printed_as_a_block() -> None:
 @pytest.mark.parametrize(
     ("mode", "value"), [("0644", 420), ("0o644", 420), ("420", 420), ("0x1a4", 420), ("0b11", 3), ("-7", -7), ("08", 8)]
 )
-def test_numbers_in_every_notation(mode: str, value: int) -> None:
+def test_numbers_are_read_in_every_notation(mode: str, value: int) -> None:
     volume = spec_of(f"volumes: [{{configMap: {{defaultMode: {mode}}}}}]").volumes[0]
     assert volume.config_map.default_mode == value
 
 
 @pytest.mark.parametrize(("word", "value"), [("yes", True), ("off", False), ("True", True), ("NO", False)])
-def test_booleans_as_kubectl_reads_them(word: str, value: bool) -> None:
+def test_booleans_are_read_as_kubectl_reads_them(word: str, value: bool) -> None:
     assert spec_of(f"hostNetwork: {word}").host_network is value
 
 
@@ -324,3 +324,15 @@ def test_a_servers_errors_get_the_lines_of_the_manifest() -> None:
     )
     assert [error.message for error in located.errors] == ["bad (web.yaml:12)", "bad (web.yaml:11)"]
     assert 'web.yaml:2: Pod "probed" is invalid' in str(located)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    at=st.integers(0, len(POD)), cut=st.integers(0, 6), text=st.text("{}[]:-&*<>!|?'\"%#~\n\t 0aé\u2028", max_size=4)
+)
+def test_a_damaged_manifest_is_read_or_refused_and_nothing_else(at: int, cut: int, text: str) -> None:
+    try:
+        for document in manifest.load(POD[:at] + text + POD[at + cut :], "web.yaml"):
+            document.message()
+    except Invalid as error:
+        assert str(error)

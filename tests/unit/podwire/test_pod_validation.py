@@ -203,22 +203,22 @@ volumeMounts: [{name: a, mountPath: /a, mountPropagation: Bidirectional}]
 
 
 @pytest.mark.parametrize("case", table(METADATA_CASES), ids=lambda case: case[0])
-def test_metadata(case: tuple[str, str]) -> None:
+def test_metadata_follows_the_rules(case: tuple[str, str]) -> None:
     check(kinds.POD, POD, "metadata", case)
 
 
 @pytest.mark.parametrize("case", table(SPEC_CASES), ids=lambda case: case[0])
-def test_a_spec(case: tuple[str, str]) -> None:
+def test_a_spec_follows_the_rules(case: tuple[str, str]) -> None:
     check(kinds.POD, POD, "spec", case)
 
 
 @pytest.mark.parametrize("case", table(CONTAINER_CASES), ids=lambda case: case[0])
-def test_a_container(case: tuple[str, str]) -> None:
+def test_a_container_follows_the_rules(case: tuple[str, str]) -> None:
     check(kinds.POD, POD, "spec.containers[0]", case)
 
 
 @pytest.mark.parametrize("case", table(MOUNT_CASES), ids=lambda case: case[0])
-def test_a_mount(case: tuple[str, str]) -> None:
+def test_a_mount_follows_the_rules(case: tuple[str, str]) -> None:
     check(kinds.POD, changed(POD, "spec", "volumes: [{name: a, emptyDir: {}}]"), "spec.containers[0]", case)
 
 

@@ -173,18 +173,18 @@ ALONE: dict[str, Any] = {"metadata": {"name": "n1"}}
 
 @pytest.mark.parametrize("kind", [kinds.DEPLOYMENT, kinds.REPLICA_SET], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("case", table(WORKLOAD_CASES), ids=lambda case: case[0])
-def test_a_workload(kind: Kind, case: tuple[str, str]) -> None:
+def test_a_workload_follows_the_rules(kind: Kind, case: tuple[str, str]) -> None:
     check(kind, WORKLOAD, "spec", case)
 
 
 @pytest.mark.parametrize("kind", [kinds.DEPLOYMENT, kinds.REPLICA_SET], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("case", table(TEMPLATE_CASES), ids=lambda case: case[0])
-def test_a_template(kind: Kind, case: tuple[str, str]) -> None:
+def test_a_template_follows_the_rules(kind: Kind, case: tuple[str, str]) -> None:
     check(kind, WORKLOAD, "spec.template.spec", case)
 
 
 @pytest.mark.parametrize("case", table(STRATEGY_CASES), ids=lambda case: case[0])
-def test_a_strategy(case: tuple[str, str]) -> None:
+def test_a_strategy_follows_the_rules(case: tuple[str, str]) -> None:
     check(kinds.DEPLOYMENT, WORKLOAD, "spec.strategy", case)
 
 
@@ -194,7 +194,7 @@ def test_a_deadline_must_leave_time_to_become_ready() -> None:
 
 
 @pytest.mark.parametrize("case", table(SERVICE_CASES), ids=lambda case: case[0])
-def test_a_service(case: tuple[str, str]) -> None:
+def test_a_service_follows_the_rules(case: tuple[str, str]) -> None:
     check(kinds.SERVICE, SERVICE, "spec", case)
 
 
@@ -218,7 +218,7 @@ def test_a_services_name_begins_with_a_letter() -> None:
     ],
     ids=lambda value: value.name if isinstance(value, Kind) else value[0] if isinstance(value, tuple) else "",
 )
-def test_an_object_of_another_kind(kind: Kind, tree: dict[str, Any], case: tuple[str, str]) -> None:
+def test_an_object_of_another_kind_follows_the_rules(kind: Kind, tree: dict[str, Any], case: tuple[str, str]) -> None:
     check(kind, tree, "", case)
 
 

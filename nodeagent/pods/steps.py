@@ -83,6 +83,9 @@ class Steps:
         runtime = self._with.runtime
         match step:
             case RunSandbox():
+                if step.attempt > 0:
+                    text = "Pod sandbox changed, it will be killed and re-created."
+                    self._with.announce(pod, "Normal", "SandboxChanged", text)
                 self._memory.keep_sandbox(await runtime.run_sandbox(pod, step.attempt))
             case RemoveSandbox():
                 await runtime.remove_sandbox(step.sandbox)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from podwire import v1
 from tests.e2e.cluster import Space, eventually, is_ready, restarts
 
 SHARING = """
@@ -179,9 +180,14 @@ async def test_a_crashing_container_backs_off_and_says_why(space: Space) -> None
     assert restarts(pod) == 1  # the first restart is at once, the second after 10 s
     (status,) = pod.status.container_statuses
     assert status.last_state.terminated.exit_code == 3
-    again = await space.wait_for_pod("crashing", lambda pod: restarts(pod) == 2)
-    began = again.status.container_statuses[0].last_state.terminated.finished_at
-    assert 9 <= began.seconds - status.last_state.terminated.finished_at.seconds <= 14
+    before = status.last_state.terminated
+
+    def ended_again(pod: v1.Pod) -> bool:
+        last = pod.status.container_statuses[0].last_state.terminated
+        return restarts(pod) == 2 and last.container_id != before.container_id
+
+    again = (await space.wait_for_pod("crashing", ended_again)).status.container_statuses[0].last_state.terminated
+    assert 9 <= again.started_at.seconds - before.finished_at.seconds <= 14
     assert (await space.podctl("logs", "crashing")).stdout == "trying\n"
 
 

@@ -6,9 +6,11 @@ What the real agent does with containerd takes seconds and root; the control pla
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import ipaddress
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NoReturn
 
+import grpc.aio
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from podwire import errors, v1
@@ -45,6 +47,8 @@ class SimulatedAgent:
         self._pods = Informer(client.pods, field_selector=f"spec.nodeName={node_name}")
         self._keys: asyncio.Queue[str] = asyncio.Queue()
         self._statuses: asyncio.Queue[v1.PodStatusUpdate] = asyncio.Queue()
+        # The node's pod addresses, and those given out by the pod's uid.
+        self._network: Iterator[ipaddress.IPv4Address] = iter(())
         self._addresses: dict[str, str] = {}
         self.has_session = asyncio.Event()
 
@@ -53,6 +57,8 @@ class SimulatedAgent:
             await self._client.nodes.create(self._node)
         except errors.AlreadyExists:
             await self._report()
+        registered = await self._client.nodes.get(self.node_name)
+        self._network = ipaddress.IPv4Network(registered.spec.pod_cidr).hosts()
         self._pods.add_handler(lambda key, old, new: self._keys.put_nowait(key))
         async with asyncio.TaskGroup() as owner:
             owner.create_task(self._session())
@@ -77,10 +83,11 @@ class SimulatedAgent:
                 async for message in call:
                     if message.WhichOneof("message") == "welcome":
                         await self._report()
+                        # What was on its way when the last session ended may be lost.
+                        self.look_again()
                         self.has_session.set()
-            except Exception as error:
-                if not hasattr(error, "code"):
-                    raise
+            except grpc.aio.AioRpcError:
+                pass  # The replica is gone: another session.
             self.has_session.clear()
             await asyncio.sleep(0.1)
 
@@ -116,13 +123,15 @@ class SimulatedAgent:
                 )
 
     def _status_of(self, pod: v1.Pod) -> v1.PodStatus:
-        address = self._addresses.setdefault(pod.metadata.uid, f"10.244.9.{len(self._addresses) + 1}")
+        uid = pod.metadata.uid
+        if uid not in self._addresses:
+            self._addresses[uid] = str(next(self._network))
         now = Timestamp()
         now.GetCurrentTime()
         condition = v1.PodCondition(
             type="Ready", status="True" if self.is_ready(pod) else "False", last_transition_time=now
         )
-        return v1.PodStatus(phase="Running", pod_ip=address, conditions=[condition])
+        return v1.PodStatus(phase="Running", pod_ip=self._addresses[uid], conditions=[condition])
 
 
 def _ready(status: v1.PodStatus) -> bool:

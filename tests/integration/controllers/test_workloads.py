@@ -102,7 +102,7 @@ async def test_a_deleted_pod_is_replaced(client: Client) -> None:
         victim = next(iter(pods.objects))
         await client.pods.delete(victim.metadata.name, namespace="default")
         after = await pods.until(
-            lambda shown: len(shown) == 2 and victim.metadata.uid not in {one.metadata.uid for one in ready(shown)}
+            lambda shown: len(ready(shown)) == 2 and victim.metadata.uid not in {one.metadata.uid for one in shown}
         )
 
     assert len(before & {one.metadata.uid for one in after}) == 1

@@ -69,7 +69,7 @@ def _read_all(files: Sequence[str], *, recursive: bool) -> tuple[list[Document],
         documents += found
         wrong += [errors.Invalid(str(field)) for field in unknown]
     if not documents and not wrong:
-        raise CommandError(f"there are no objects in {', '.join(files)}")
+        raise CommandError(f"there are no objects in {', '.join('stdin' if file == '-' else file for file in files)}")
     return documents, wrong
 
 

@@ -42,7 +42,7 @@ def parse_condition(text: str) -> Condition:
         return Condition(lambda kind, obj: _has_condition(obj, type_, status or "True"))
     if what == "jsonpath" and rest:
         expression, brace, value = rest.partition("}")
-        path = jsonpath.parse((expression + brace).strip("'\""))
+        path = jsonpath.parse(expression + brace)
         if value and not value.startswith("="):
             raise UsageError(f"{text!r} is not jsonpath={{PATH}}=VALUE")
         return Condition(lambda kind, obj: _has_value(kind, obj, path, value.removeprefix("=")))

@@ -69,7 +69,7 @@ async def test_a_bad_manifest_names_every_place_and_changes_nothing(space: Space
     assert (await space.client.config_maps.list(namespace=space.name)).items == []
 
 
-async def test_a_config_map_of_two_mebibytes_is_refused_by_name_and_size(space: Space) -> None:
+async def test_a_config_map_of_two_mebibytes_is_refused_with_its_name_and_the_limit(space: Space) -> None:
     manifest = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: large}}\ndata: {{a: {'x' * (2 << 20)}}}\n"
     output = await space.podctl("apply", "-f", "-", stdin=manifest, check=False)
     assert output.code == 1

@@ -95,6 +95,15 @@ def build(sight: Sight) -> v1.PodStatus:
     return status
 
 
+def is_on_its_way_up(status: v1.PodStatus) -> bool:
+    """Whether the pod is starting and nothing is worth telling yet."""
+    return status.phase == "Pending" and all(
+        not container.state.HasField("waiting")
+        or container.state.waiting.reason in ("ContainerCreating", "PodInitializing")
+        for container in (*status.init_container_statuses, *status.container_statuses)
+    )
+
+
 def own_part(stored: v1.PodStatus) -> v1.PodStatus:
     """Of a status in the API what an agent reports: without the conditions that others wrote."""
     ours = v1.PodStatus()

@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 # Seconds between looks at containerd while it does not answer.
 _LOOK_AGAIN_FIRST: Final = 0.1
 _LOOK_AGAIN_CAP: Final = 2.0
+_PROGRESS_WAITS: Final = timedelta(milliseconds=200)
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class PodWorker:
         self._look_again = Backoff(_LOOK_AGAIN_FIRST, _LOOK_AGAIN_CAP, uniform=surroundings.uniform)
         self._operations: dict[str, _Operation] = {}
         self._timer: Timer | None = None
+        self._held_since: datetime | None = None
         self._back_offs: set[ContainerId] = set()
         self._endings: dict[ContainerId, asyncio.Event] = {}
         self._probes = PodProbes(
@@ -125,7 +127,7 @@ class PodWorker:
         finally:
             self._probes.stop()
             self._operations.clear()
-            self._set_timer(None)
+            self._set_timer()
             self._stale = True
             if self._steps.removed:
                 self._note_endings()
@@ -145,8 +147,7 @@ class PodWorker:
             self._begin(owner, step, now)
         if self._memory.termination is not None:
             self._cancel_pulls()
-        self._set_timer(planned.wake_at)
-        await self._report()
+        self._set_timer(planned.wake_at, await self._report(now))
 
     async def _look(self) -> bool:
         while True:
@@ -209,9 +210,12 @@ class PodWorker:
         sandbox = last_sandbox(self.observed)
         return sandbox.addresses[0] if sandbox is not None and sandbox.addresses else ""
 
-    async def _report(self) -> None:
-        """Sends the status if it is another than the last one; it is on disk before it is on its way."""
-        now = self._surroundings.clock.now()
+    async def _report(self, now: datetime) -> datetime | None:
+        """Sends the status if it is another than the last one; it is on disk before it is on its way.
+
+        One that says no more than that the pod is on its way up waits a moment for the next: a pod that starts at once
+        is one write for the control plane and not three. The answer is when such a status is due, None: none waits.
+        """
         sight = status.Sight(
             pod=self.pod,
             observed=self.observed,
@@ -222,11 +226,19 @@ class PodWorker:
         )
         new = status.build(sight)
         if new == self.reported or self.gone or self._steps.removed:
-            return
+            self._held_since = None
+            return None
+        if status.is_on_its_way_up(new):
+            self._held_since = self._held_since or now
+            due = self._held_since + _PROGRESS_WAITS
+            if now < due:
+                return due
+        self._held_since = None
         self.reported = new
         await self._surroundings.checkpoints.save(self.pod, new)
         self._surroundings.report(self.pod, new)
         self._announce_back_offs(new)
+        return None
 
     def _announce_back_offs(self, new: v1.PodStatus) -> None:
         for container in (*new.init_container_statuses, *new.container_statuses):
@@ -248,10 +260,12 @@ class PodWorker:
         if before is None or deadline < before.deadline:
             self._memory.termination = Termination(deadline)
 
-    def _set_timer(self, when: datetime | None) -> None:
+    def _set_timer(self, *moments: datetime | None) -> None:
+        """Wakes the worker at the first of the moments, instead of any set before."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        when = min((moment for moment in moments if moment is not None), default=None)
         if when is not None:
             wait = max((when - self._surroundings.clock.now()).total_seconds(), 0.0)
             self._timer = self._surroundings.clock.call_later(wait, self._wake.set)

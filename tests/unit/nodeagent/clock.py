@@ -15,6 +15,10 @@ class _Timer:
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback: Callable[[], None] | None = callback
 
+    def fire(self) -> None:
+        if self.callback is not None:
+            self.callback()
+
     def cancel(self) -> None:
         self.callback = None
 
@@ -35,6 +39,9 @@ class ManualClock:
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> _Timer:
         timer = _Timer(callback)
+        if seconds <= 0:
+            asyncio.get_running_loop().call_soon(timer.fire)
+            return timer
         heapq.heappush(self._timers, (self._elapsed + seconds, next(self._order), timer))
         return timer
 
@@ -57,8 +64,7 @@ class ManualClock:
         while self._timers and self._timers[0][0] <= end + 1e-9:
             due, _, timer = heapq.heappop(self._timers)
             self._elapsed = max(self._elapsed, due)
-            if timer.callback is not None:
-                timer.callback()
+            timer.fire()
             await settle()
         self._elapsed = end
         await settle()

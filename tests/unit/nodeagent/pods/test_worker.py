@@ -59,6 +59,25 @@ async def test_a_status_is_on_disk_before_it_is_sent(stage: Stage) -> None:
     assert saved.status == stage.status
 
 
+async def test_a_pod_that_starts_at_once_is_one_report(stage: Stage) -> None:
+    stage.start(pod())
+    await stage.until_running()
+    assert [status.phase for status in stage.statuses] == ["Running"]
+
+
+async def test_a_pod_that_takes_its_time_is_reported_on_its_way(stage: Stage) -> None:
+    gate = stage.runtime.gates["start_container"] = asyncio.Event()
+    stage.start(pod())
+    await stage.until(lambda: "start_container web 0" in stage.runtime.calls)
+    assert stage.statuses == []
+    await stage.clock.advance(0.2)
+    await stage.until(lambda: [status.phase for status in stage.statuses] == ["Pending"])
+    assert stage.status.pod_ip == "10.244.1.2"
+    gate.set()
+    await stage.until_running()
+    assert len(stage.statuses) == 2
+
+
 async def test_the_same_status_is_not_sent_twice(stage: Stage) -> None:
     stage.start(pod())
     await stage.until_running()

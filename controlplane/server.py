@@ -59,19 +59,19 @@ class Replica:
 
     def __init__(self, settings: ApiSettings, etcd: Etcd) -> None:
         self._settings = settings
-        self._cache = Cache(etcd)
+        self.cache = Cache(etcd)
         self._committer = Committer(etcd)
         allocator = Allocator(
             service_cidr=settings.service_cidr,
             pod_cidr=settings.pod_cidr,
             node_ports=settings.node_ports,
-            taken=lambda: self._cache.allocations,
+            taken=lambda: self.cache.allocations,
         )
         event_leases = EventLeases(etcd, asyncio.get_running_loop().time)
-        self._writer = Writer(self._cache, self._committer, allocator, event_leases, new_uid=_new_uid)
+        self._writer = Writer(self.cache, self._committer, allocator, event_leases, new_uid=_new_uid)
         self._agents = Agents(
             etcd,
-            self._cache,
+            self.cache,
             self._committer,
             StatusWriter(self._writer),
             replica_address=settings.advertise or f"unix:{settings.socket}",
@@ -86,13 +86,13 @@ class Replica:
             server = self._server()
         async with asyncio.TaskGroup() as owner:
             for name, work in {
-                "cache": self._cache.run(),
+                "cache": self.cache.run(),
                 "committer": self._committer.run(),
                 "lease renewals": self._agents.renewals.run(),
             }.items():
                 owner.create_task(work, name=name)
             try:
-                await self._cache.wait_synced()
+                await self.cache.wait_synced()
                 await self._ensure_default_namespace()
                 for service in ("", *_service_names()):
                     await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -101,7 +101,7 @@ class Replica:
                     "serving",
                     address=self._settings.listen,
                     socket=str(self._settings.socket),
-                    revision=self._cache.revision,
+                    revision=self.cache.revision,
                 )
                 await server.wait_for_termination()
             finally:
@@ -110,11 +110,11 @@ class Replica:
     def _server(self) -> grpc.aio.Server:
         settings = self._settings
         server = grpc.aio.server(options=_OPTIONS)
-        reader = Reader(self._cache)
+        reader = Reader(self.cache)
         handlers = [Verbs(kind, reader, self._writer).handler() for kind in kinds.KINDS]
         handlers += [
             Binding(self._writer).handler(),
-            PodStreams(self._cache, self._agents).handler(),
+            PodStreams(self.cache, self._agents).handler(),
             self._agents.handler(),
         ]
         server.add_generic_rpc_handlers(tuple(handlers))
@@ -146,7 +146,7 @@ class Replica:
         log.info("stopping")
         await self._health.enter_graceful_shutdown()
         stopping = errors.Unavailable("this replica of the control plane stops: another one, or its successor, goes on")
-        self._cache.end_watches(stopping)
+        self.cache.end_watches(stopping)
         self._agents.end_sessions(stopping)
         await server.stop(_STOP_SECONDS)
 

@@ -39,14 +39,19 @@ async def answer_errors(context: Context, method: str, call: Awaitable[Any]) -> 
     """What `call` gives, or its error as the call's status. The one place where unknown errors become INTERNAL."""
     try:
         return await call
-    except errors.PodwireError as error:
-        await context.abort_with_status(errors.to_grpc_status(error))
-    except grpc.aio.AbortError:
-        raise
+    except errors.PodwireError as known:
+        error = known
+    except grpc.aio.InternalError as gone:
+        # gRPC's answer to a write on a call whose client went away in this very moment.
+        log.debug("client gone", method=method, error=str(gone))
+        return None
     except Exception:
         log.exception("request failed for a reason that nobody foresaw", method=method)
-        internal = errors.Internal(f"{method} failed inside the server: its log says why")
-        await context.abort_with_status(errors.to_grpc_status(internal))
+        error = errors.Internal(f"{method} failed inside the server: its log says why")
+    try:
+        await context.abort_with_status(errors.to_grpc_status(error))
+    except grpc.aio.InternalError as gone:
+        log.debug("client gone before it heard of its error", method=method, error=str(gone))
 
 
 def unary(method: str, request_type: Any, handle: Unary) -> grpc.RpcMethodHandler[Any, Any]:

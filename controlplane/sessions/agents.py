@@ -126,6 +126,7 @@ class Agents:
         finally:
             if self._sessions.get(hello.node_name) is session:
                 del self._sessions[hello.node_name]
+                self.broker.abandon(hello.node_name)
 
     async def _hello(self, incoming: AsyncIterator[v1.AgentMessage]) -> v1.Hello:
         try:

@@ -26,8 +26,9 @@ Send = Callable[[v1.ControlMessage], None]
 
 @dataclass(eq=False)
 class Relay:
-    """One joined stream: `outputs` from the agent, `inputs` to it."""
+    """One joined stream: `outputs` from the agent, `inputs` to it. `node` is the agent's."""
 
+    node: str
     outputs: Pipe[v1.AgentFrame] = field(default_factory=lambda: Pipe(_CAPACITY))
     inputs: Pipe[v1.ExecInput] = field(default_factory=lambda: Pipe(_CAPACITY))
     joined: asyncio.Event = field(default_factory=asyncio.Event)
@@ -43,10 +44,10 @@ class Broker:
         self._relays: dict[str, Relay] = {}
 
     @asynccontextmanager
-    async def open(self, send: Send, request: v1.OpenStream) -> AsyncIterator[Relay]:
-        """A stream that the agent at the other end of `send` has joined. The agent is told when the client is gone."""
+    async def open(self, node: str, send: Send, request: v1.OpenStream) -> AsyncIterator[Relay]:
+        """A stream that the agent of `node`, which `send` reaches, has joined; it is told when the client is gone."""
         request.stream_id = secrets.token_hex(16)
-        relay = self._relays[request.stream_id] = Relay()
+        relay = self._relays[request.stream_id] = Relay(node)
         try:
             send(v1.ControlMessage(open_stream=request))
             try:
@@ -67,6 +68,12 @@ class Broker:
             raise errors.NotFound("no client waits for this stream (any more)")
         relay.joined.set()
         return relay
+
+    def abandon(self, node: str) -> None:
+        """The node's session has ended: its agent will not join what it has not joined yet."""
+        for relay in self._relays.values():
+            if relay.node == node and not relay.joined.is_set():
+                relay.close(errors.NodeUnreachable(f"the session of the node {node} has ended"))
 
     def fail(self, failed: v1.StreamFailed) -> None:
         """The agent could not open a stream: the client hears why."""

@@ -37,7 +37,7 @@ class PodStreams:
         pod = await self._pod(request)
         request.container = _container(pod, request.container)
         session = self._agents.session_of(node_of(pod))
-        async with self._agents.broker.open(session.send, v1.OpenStream(logs=request)) as relay:
+        async with self._agents.broker.open(session.node_name, session.send, v1.OpenStream(logs=request)) as relay:
             while (frame := await relay.outputs.get()) is not None:
                 await context.write(frame.logs.SerializeToString())
 
@@ -54,7 +54,7 @@ class PodStreams:
         pod = await self._pod(start)
         start.container = _container(pod, start.container)
         session = self._agents.session_of(node_of(pod))
-        async with self._agents.broker.open(session.send, v1.OpenStream(exec=start)) as relay:
+        async with self._agents.broker.open(session.node_name, session.send, v1.OpenStream(exec=start)) as relay:
             inputs = asyncio.create_task(_take_inputs(context, relay), name="inputs of an exec")
             try:
                 await _send_outputs(relay, context)

@@ -59,6 +59,8 @@ class Cache:
         self._reached = Reached()
         self._freshness = Freshness(etcd, self._reached)
         self._synced = asyncio.Event()
+        # How often everything was read anew; more than one means that history was lost.
+        self.starts = 0
         self.epoch = ""
         # The epoch as every watch response ends with it.
         self.epoch_field = b""
@@ -139,6 +141,7 @@ class Cache:
                 found[parsed[0].name].append(entries.make(*parsed, item.value, item.mod_revision))
             elif item.key.startswith(keys.ALLOCATIONS):
                 allocations[item.key] = item.value
+        self.starts += 1
         self.epoch = epoch
         self.epoch_field = wire.epoch_field(epoch)
         self._allocations = allocations

@@ -24,11 +24,16 @@ class Api:
     client: Client
     socket: Path
     replica: Replica
-    settings: ApiSettings
+    serving: asyncio.Task[None]
 
     @property
     def endpoint(self) -> str:
         return f"unix:{self.socket}"
+
+    async def stop(self) -> None:
+        """As SIGTERM does."""
+        self.serving.cancel()
+        await asyncio.wait([self.serving])
 
 
 @asynccontextmanager
@@ -43,7 +48,7 @@ async def running_api(etcd_url: str, socket: Path | None = None, **settings: Any
             try:
                 async with Client.connect(f"unix:{path}") as client:
                     await _answers(client, serving)
-                    yield Api(client, path, replica, chosen)
+                    yield Api(client, path, replica, serving)
             finally:
                 serving.cancel()
                 await asyncio.wait([serving])
@@ -52,15 +57,22 @@ async def running_api(etcd_url: str, socket: Path | None = None, **settings: Any
 
 
 async def _answers(client: Client, serving: asyncio.Task[None]) -> None:
-    async with asyncio.timeout(30):
+    """Until the replica serves; raises what has ended it before."""
+
+    async def ask() -> None:
         while True:
             try:
                 await client.namespaces.get("default")
                 return
             except errors.Unavailable:
-                if serving.done():
-                    serving.result()
-                    raise
+                continue
+
+    asking = asyncio.create_task(ask())
+    async with asyncio.timeout(30):
+        await asyncio.wait([asking, serving], return_when=asyncio.FIRST_COMPLETED)
+    asking.cancel()
+    if serving.done():
+        serving.result()
 
 
 def pod(name: str = "", namespace: str = "default", *, labels: dict[str, str] | None = None, node: str = "") -> v1.Pod:

@@ -225,7 +225,7 @@ async def test_a_lease_is_kept_while_etcd_answers_and_ends_with_its_revocation(e
 
 
 async def test_the_holder_of_a_lease_stops_before_its_key_is_gone(etcd: Etcd, etcd_server: EtcdServer) -> None:
-    async with wire_to(etcd_server.url) as wire, Etcd.connect([f"http://127.0.0.1:{wire.port}"]) as holder:
+    async with wire_to(etcd_server.url) as wire, Etcd.connect([wire.url]) as holder:
         lease = await holder.grant(2)
         await holder.put(b"/leased", b"", lease=lease.id)
         keeping = asyncio.create_task(lease.keep())

@@ -232,14 +232,19 @@ class Runtime:
         return self._settings.cgroup(container.pod_uid, container.id)
 
     async def _follow_events(self) -> NoReturn:
+        interrupted = False
         while True:
             try:
                 async for event in events.subscribe(self._client):
                     match event:
                         case events.Subscribed():
+                            interrupted = False
+                            log.info("following containerd's events")
                             self._changes.tell(None)
                         case events.ProcessExited(container_id, exec_id, code, at) if not exec_id:
                             self._exits.note(ContainerId(container_id), code, at)
             except ContainerdError as error:
-                log.warning("containerd's events interrupted", error=str(error))
+                if not interrupted:
+                    log.warning("containerd's events interrupted", error=str(error))
+                interrupted = True
             await asyncio.sleep(_RECONNECT)

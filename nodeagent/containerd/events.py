@@ -70,7 +70,7 @@ def parse(event: Any) -> Event | None:
 async def subscribe(client: Client) -> AsyncGenerator[Event, None]:
     """Subscribed first, then every event of the client's namespace. Ends by raising ContainerdError."""
     marker = uuid.uuid4().hex.encode()
-    filters = [f"namespace=={client.namespace},topic=={topic}" for topic in ("/tasks/exit", _MARKER_TOPIC)]
+    filters = [f'namespace=={client.namespace},topic=="{topic}"' for topic in ("/tasks/exit", _MARKER_TOPIC)]
     request = events_pb2.SubscribeRequest(filters=filters)
     subscribed = False
     marking = asyncio.create_task(_mark(client, marker), name="containerd-marker")

@@ -99,19 +99,21 @@ class Records:
         except NotFound:
             pass
 
-    async def prepare_snapshot(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[types_pb2.Mount]:
+    async def prepare_snapshot(
+        self, key: str, parent: str, labels: Mapping[str, str], *, lease: str = ""
+    ) -> Sequence[types_pb2.Mount]:
         """Makes the writable file system of the record called `key`; one that a killed agent left is made anew.
 
-        Raises NotFound where the parent is not there.
+        Where the record does not exist yet, it must belong to a lease. Raises NotFound where the parent is not there.
         """
         request = snapshots_pb2.PrepareSnapshotRequest(
             snapshotter=self._snapshotter, key=key, parent=parent, labels=labels
         )
         try:
-            return (await self._client.call(self._client.snapshots.Prepare, request)).mounts
+            return (await self._client.call(self._client.snapshots.Prepare, request, lease=lease)).mounts
         except AlreadyExists:
             await self.remove_snapshot(key)
-            return (await self._client.call(self._client.snapshots.Prepare, request)).mounts
+            return (await self._client.call(self._client.snapshots.Prepare, request, lease=lease)).mounts
 
     async def view(self, key: str, parent: str, lease: str) -> Sequence[types_pb2.Mount]:
         """A read-only look at `parent`, which belongs to `lease`."""

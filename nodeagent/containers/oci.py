@@ -25,6 +25,14 @@ _BEST_EFFORT_OOM_SCORE: Final = 1000
 """Kubernetes' for pods that request nothing: the first to be killed when the node runs out of memory."""
 
 
+def _system(destination: str, kind: str, source: str, *options: str) -> dict[str, Any]:
+    return {"destination": destination, "type": kind, "source": source, "options": list(options)}
+
+
+_PROC: Final = _system("/proc", "proc", "proc", "nosuid", "noexec", "nodev")
+_DEV: Final = _system("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k")
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a container finds in its pod: `namespaces` maps OCI types to pins; a type that is not in it is the host's,
@@ -98,9 +106,10 @@ def pause_spec(
     *,
     private_cgroups: bool,
 ) -> dict[str, Any]:
-    """The specification of the process that holds a pod: no capability, no device, a read-only root, /proc alone.
+    """The specification of the process that holds a pod: no capability, a read-only root, and of mounts what runc needs.
 
-    /proc is what runc itself needs; fewer mounts make every sandbox start sooner.
+    Without one at /dev, runc would make devices in the root that all pods share, where those that start at the same time
+    would meet.
     """
     return {
         "ociVersion": VERSION,
@@ -112,7 +121,10 @@ def pause_spec(
             "noNewPrivileges": True,
         },
         "root": {"path": str(root), "readonly": True},
-        "mounts": [_system("/proc", "proc", "proc", "nosuid", "noexec", "nodev")],
+        "mounts": [
+            _PROC,
+            _DEV,
+        ],
         "annotations": {GROUP_ANNOTATION: surroundings.group},
         "linux": {
             "namespaces": _namespaces(surroundings.namespaces, private_cgroups=private_cgroups),
@@ -133,15 +145,11 @@ def _namespaces(pins: Mapping[str, Path | None], *, private_cgroups: bool) -> li
     return namespaces
 
 
-def _system(destination: str, kind: str, source: str, *options: str) -> dict[str, Any]:
-    return {"destination": destination, "type": kind, "source": source, "options": list(options)}
-
-
 def _system_mounts(surroundings: Surroundings, confinement: Confinement) -> list[dict[str, Any]]:
     access = "rw" if confinement.privileged else "ro"
     mounts = [
-        _system("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
-        _system("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
+        _PROC,
+        _DEV,
         _system("/dev/pts", "devpts", "devpts",
                 "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
         _system("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),

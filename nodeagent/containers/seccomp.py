@@ -22,6 +22,9 @@ _SECCOMP_ARCHITECTURES: Final[Mapping[str, str]] = {
     "s390x": "SCMP_ARCH_S390X",
     "riscv64": "SCMP_ARCH_RISCV64",
 }
+_LEFT_OUT: Final = frozenset({"SCMP_ARCH_X32"})
+"""Distributions' kernels do not have x32, and without rules its calls are refused anyway. Every architecture costs each
+start of a container, and each exec, 5 ms or more of compiling."""
 
 
 def find_profile() -> dict[str, Any] | None:
@@ -48,7 +51,7 @@ def to_oci(profile: Mapping[str, Any], *, architecture: str, capabilities: Colle
     architectures = list(profile.get("architectures") or ())
     for entry in profile.get("archMap") or ():
         if entry["architecture"] == native:
-            architectures = [native, *(entry.get("subArchitectures") or ())]
+            architectures = [native, *(name for name in entry.get("subArchitectures") or () if name not in _LEFT_OUT)]
     words = {architecture, *(name.removeprefix("SCMP_ARCH_").lower() for name in architectures[1:])}
     rules = []
     for rule in profile.get("syscalls") or ():

@@ -130,8 +130,11 @@ class Sandboxes:
 
     async def _run(self, pod: v1.Pod, id: ContainerId, attempt: int, network: Network | None) -> ObservedSandbox:
         uid = PodUid(pod.metadata.uid)
-        record = await self._record(pod, id, attempt)
-        await self._prepare_folder(pod, id)
+        try:
+            record = await self._begin(pod, id, attempt)
+        except* AlreadyExists:
+            await self.remove(id, uid)
+            record = await self._begin(pod, id, attempt)
         async with asyncio.TaskGroup() as owner:
             addresses = owner.create_task(self._connect(pod, id, network), name=f"network of {id}")
             pid = owner.create_task(self._start(pod, id, uid), name=f"pause of {id}")
@@ -143,8 +146,14 @@ class Sandboxes:
             pid=pid.result(),
         )
 
+    async def _begin(self, pod: v1.Pod, id: ContainerId, attempt: int) -> Record:
+        """The record, and what is pinned and mounted. A folder that has no record is found by its name."""
+        async with asyncio.TaskGroup() as owner:
+            record = owner.create_task(self._record(pod, id, attempt), name=f"record of {id}")
+            owner.create_task(self._prepare_folder(pod, id), name=f"folder of {id}")
+        return record.result()
+
     async def _record(self, pod: v1.Pod, id: ContainerId, attempt: int) -> Record:
-        uid = PodUid(pod.metadata.uid)
         surroundings = self.surroundings(pod, id, id)
         if "pid" in surroundings.namespaces:
             # A shared one is pause's own, in which it is the first process and reaps.
@@ -156,12 +165,7 @@ class Sandboxes:
             {sysctl.name: sysctl.value for sysctl in pod.spec.security_context.sysctls},
             private_cgroups=self._cgroups.mode is Mode.V2,
         )
-        remembered = _labels(pod, attempt)
-        try:
-            return await self._records.create(id, spec, remembered)
-        except AlreadyExists:
-            await self.remove(id, uid)
-            return await self._records.create(id, spec, remembered)
+        return await self._records.create(id, spec, _labels(pod, attempt))
 
     async def _prepare_folder(self, pod: v1.Pod, id: ContainerId) -> None:
         folder = self.folder(id)

@@ -26,7 +26,8 @@ def prepare_root(parent: Path) -> Path:
     # Pods that run keep the version they started with: nothing is replaced under them.
     root = parent / hashlib.sha256(program).hexdigest()[:16]
     if not (root / "catatonit").exists():
-        (root / "proc").mkdir(parents=True, exist_ok=True)
+        for mount_point in ("proc", "dev"):
+            (root / mount_point).mkdir(parents=True, exist_ok=True)
         unfinished = root / ".catatonit"
         unfinished.write_bytes(program)
         unfinished.chmod(0o555)

@@ -98,6 +98,8 @@ async def test_a_write_that_names_a_lost_election_is_refused(client: Client, con
 async def test_a_silent_node_takes_no_traffic_and_no_pods_until_its_agent_is_back(client: Client) -> None:
     agents = {name: SimulatedAgent(client, name) for name in ("node1", "node2")}
     tasks = {name: asyncio.create_task(agent.run()) for name, agent in agents.items()}
+    for agent in agents.values():
+        await asyncio.wait_for(agent.has_session.wait(), 20)
     await client.services.create(service())
     await client.deployments.create(deployment(2))
     async with (

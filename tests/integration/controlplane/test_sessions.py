@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc.aio
@@ -229,9 +229,11 @@ async def test_a_client_that_leaves_ends_the_agents_stream(api: Api, ns: str) ->
     async with agent_of(api, ns) as agent:
         await agent.begin()
         start = v1.ExecStart(namespace=ns, name="web", command=["sleep"], stdin=True)
-        async with api.client.pods.exec(start):
+        async with api.client.pods.exec(start) as session:
             request, stream = await opened(agent)
             await stream.write(v1.AgentFrame(exec=v1.ExecOutput(stdout=b"x")))
+            async with aclosing(aiter(session)) as output:
+                assert await anext(output) == ("stdout", b"x")
         assert (await agent.read("close_stream")).close_stream == request.stream_id
         async with asyncio.timeout(10):
             assert await stream.read() is grpc.aio.EOF

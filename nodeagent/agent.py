@@ -146,8 +146,10 @@ class Agent:
         await self._once_up(lambda: self._runtime.sweep(self._pods.uids))
         self._pods.open()
         log.info("node is ready for pods", pod_cidr=pod_cidr)
-        await asyncio.Event().wait()
-        raise AssertionError("nobody sets that event")
+        while True:
+            # A node that was deleted and registered again may have been given another range.
+            pod_cidr = await registration.pod_cidr(other_than=pod_cidr)
+            await self._use_network(pod_cidr)
 
     async def _use_network(self, pod_cidr: str) -> None:
         self._runtime.set_network(await self._network.set_up(pod_cidr))

@@ -32,7 +32,7 @@ class Registration:
         self._state = state
         self._clock = clock
         self._wake = asyncio.Event()
-        self._has_cidr = asyncio.Event()
+        self._seen = asyncio.Event()
         nodes.add_handler(self._changed)
 
     def report(self, state: NodeState) -> None:
@@ -41,12 +41,14 @@ class Registration:
             self._state = state
             self._wake.set()
 
-    async def pod_cidr(self) -> str:
-        """The range of this node's pods, once the control plane has given it one."""
-        await self._has_cidr.wait()
-        node = self._nodes.get(self._state.name)
-        assert node is not None
-        return node.spec.pod_cidr
+    async def pod_cidr(self, *, other_than: str = "") -> str:
+        """The range of this node's pods, once the control plane has given it one, or another one."""
+        while True:
+            node = self._nodes.get(self._state.name)
+            if node is not None and node.spec.pod_cidr not in ("", other_than):
+                return node.spec.pod_cidr
+            self._seen.clear()
+            await self._seen.wait()
 
     async def run(self) -> NoReturn:
         """Keeps the object until cancelled."""
@@ -80,9 +82,8 @@ class Registration:
         if wanted.status != node.status:
             await self._client.update_status(wanted)
 
-    def _changed(self, key: str, _old: v1.Node | None, new: v1.Node | None) -> None:
+    def _changed(self, key: str, _old: v1.Node | None, _new: v1.Node | None) -> None:
         if key != self._state.name:
             return
         self._wake.set()
-        if new is not None and new.spec.pod_cidr:
-            self._has_cidr.set()
+        self._seen.set()

@@ -157,12 +157,22 @@ class Session:
             await stream.write(v1.AgentFrame(stream_id=request.stream_id))
             await self._streams.serve(request, stream)
         except errors.PodwireError as error:
-            failure = v1.StreamFailed(stream_id=request.stream_id, reason=error.reason, message=error.message)
-            async with writing:
-                await session.write(v1.AgentMessage(stream_failed=failure))
+            await _tell_failure(request, error, session, writing)
+        except Exception as error:
+            # The one place that outlives a fault of a stream: neither the session nor other streams are to suffer.
+            log.exception("stream failed", stream=request.stream_id)
+            await _tell_failure(request, errors.Internal(f"the agent failed: {error}"), session, writing)
         finally:
             self._serving.pop(request.stream_id, None)
             stream.cancel()
+
+
+async def _tell_failure(
+    request: v1.OpenStream, error: errors.PodwireError, session: Stream, writing: asyncio.Lock
+) -> None:
+    failure = v1.StreamFailed(stream_id=request.stream_id, reason=error.reason, message=error.message)
+    async with writing:
+        await session.write(v1.AgentMessage(stream_failed=failure))
 
 
 def _open(

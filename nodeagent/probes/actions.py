@@ -69,7 +69,7 @@ class Actions:
         async with self._execs:
             try:
                 result = await self._runtime.exec_probe(running, command, timeout(probe))
-            except ContainerdError as error:
+            except (ContainerdError, OSError) as error:
                 return Answer(Result.UNKNOWN, str(error))
         if result.timed_out:
             return Answer(

@@ -22,8 +22,10 @@ async def probe(action: v1.TCPSocketAction, container: v1.Container, address: st
             _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
         return Answer(Result.FAILURE, f"dial tcp {host}:{port}: i/o timeout")
-    except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+    except (OSError, UnicodeError) as error:
+        # A host that is no name at all fails in its encoding.
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number).lower() if number and number > 0 else str(error)
         return Answer(Result.FAILURE, f"dial tcp {host}:{port}: connect: {reason}")
     # Nothing was sent, so there is nothing to wait for.
     writer.transport.abort()

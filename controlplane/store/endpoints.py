@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# etcd refuses clients that ping more often than every 5 s. A dead member is noticed within 10 s.
-_KEEPALIVE_TIME_MS: Final = 6_000
-_KEEPALIVE_TIMEOUT_MS: Final = 3_000
+# etcd refuses clients that ping more often than every 5 s. A dead member is noticed within 10 s all the same.
+_KEEPALIVE_TIME_MS: Final = 8_000
+_KEEPALIVE_TIMEOUT_MS: Final = 2_000
 _CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.keepalive_time_ms", _KEEPALIVE_TIME_MS),
     ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),

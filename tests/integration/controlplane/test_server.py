@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import stat
 from collections.abc import AsyncIterator
@@ -108,3 +109,18 @@ async def test_a_second_server_on_the_same_address_is_refused(etcd_server: EtcdS
         with pytest.raises(RuntimeError, match="bind"):
             async with running_api(etcd_server.url, listen=listen, tls=tls):
                 pass
+
+
+async def test_an_idle_client_that_pings_keeps_its_connection(api: Api) -> None:
+    options = [
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.keepalive_time_ms", 1_100),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+    async with grpc.aio.insecure_channel(api.endpoint, options=options) as channel:
+        await channel.channel_ready()
+        # gRPC's default server closes the connection with the third ping in five minutes.
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5):
+                await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)

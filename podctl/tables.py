@@ -45,4 +45,4 @@ def align(text: str) -> str:
                 width = max(len(row[column]) for row in cells) + _DESCRIBE_GAP
                 for row in cells:
                     row[column] = row[column].ljust(width)
-    return "\n".join("".join(row) for row in rows)
+    return "\n".join("".join(row).rstrip() for row in rows)

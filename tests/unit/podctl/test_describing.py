@@ -149,7 +149,7 @@ Conditions:
 Volumes:
   data:
     Type:        EmptyDir (a temporary directory that shares a pod's lifetime)
-    Medium:      
+    Medium:
     SizeLimit:   <unset>
 QoS Class:       Burstable
 Node-Selectors:  <none>

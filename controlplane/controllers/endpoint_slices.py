@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NoReturn
 
 import structlog
@@ -41,10 +40,9 @@ class EndpointSlices:
                 self._wake_services_of(pod)
 
     def _wake_services_of(self, pod: v1.Pod) -> None:
-        labels = pod.metadata.labels
         for pair in labels_of(pod):
             for service in self._shared.informers.services.by_index(BY_SELECTOR, pair):
-                if _selects(service, labels.items()):
+                if _selects(service, pod):
                     self._reconciler.queue.add(key_of(service))
 
     def _node_changed(self, key: str, old: v1.Node | None, new: v1.Node | None) -> None:
@@ -63,11 +61,7 @@ class EndpointSlices:
         if service is None or not pair or service.spec.type == "ExternalName":
             # Gone: the slices go with their owner. Without a selector: somebody else says what its endpoints are.
             return
-        pods = [
-            pod
-            for pod in self._shared.informers.pods.by_index(BY_LABEL, pair)
-            if _selects(service, pod.metadata.labels.items())
-        ]
+        pods = [pod for pod in self._shared.informers.pods.by_index(BY_LABEL, pair) if _selects(service, pod)]
         endpoints = endpoints_of(service, pods, lambda node: _is_ready(self._shared.informers.nodes.get(node)))
         existing = self._slices.over(
             self._shared.informers.endpoint_slices.by_index(BY_SERVICE, key),
@@ -99,8 +93,9 @@ class EndpointSlices:
         self._slices.deleted(replica)
 
 
-def _selects(service: v1.Service, labels: Iterable[tuple[str, str]]) -> bool:
-    return set(service.spec.selector.items()) <= set(labels)
+def _selects(service: v1.Service, pod: v1.Pod) -> bool:
+    labels = pod.metadata.labels
+    return all(labels.get(key) == value for key, value in service.spec.selector.items())
 
 
 def _is_ready(node: v1.Node | None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -47,9 +46,9 @@ def endpoints_of(service: v1.Service, pods: Iterable[v1.Pod], node_is_ready: Cal
         if service.spec.ports and not ports:
             # It serves none of the service's named ports.
             continue
-        version = ipaddress.ip_address(pod.status.pod_ip).version
+        family = "IPv6" if ":" in pod.status.pod_ip else "IPv4"
         endpoint = endpoint_of(service, pod, node_is_ready=node_is_ready(pod.spec.node_name))
-        groups[Group(f"IPv{version}", ports)][pod.metadata.uid] = endpoint
+        groups[Group(family, ports)][pod.metadata.uid] = endpoint
     return groups
 
 

@@ -12,6 +12,7 @@ import structlog
 from controlplane.controllers import names, writing
 from controlplane.controllers.own_writes import OwnWrites
 from controlplane.controllers.ownership import claim, controller_of, controller_uid, is_orphan_in, reference_to
+from controlplane.controllers.pod_state import available_at, is_terminating
 from controlplane.controllers.reconciling import Reconciler
 from controlplane.controllers.replica_set_plan import observe, plan
 from controlplane.controllers.shared import BY_CONTROLLER, BY_NAMESPACE, ORPHANS, Shared
@@ -39,6 +40,8 @@ class ReplicaSets:
         await self._reconciler.run()
 
     def _pod_changed(self, key: str, old: v1.Pod | None, new: v1.Pod | None) -> None:
+        if old is not None and new is not None and _counted_by(old) == _counted_by(new):
+            return
         for pod in (old, new):
             if pod is None:
                 continue
@@ -155,3 +158,14 @@ class ReplicaSets:
             # Times in a status are whole seconds: a second later is late enough.
             delay = observed.changes_at - now + timedelta(seconds=1)
             self._reconciler.queue.add_after(key, delay.total_seconds())
+
+
+def _counted_by(pod: v1.Pod) -> tuple[object, ...]:
+    """Of a pod, what its set counts it by: most changes of a status are none for it."""
+    return (
+        pod.metadata.labels,
+        list(pod.metadata.owner_references),
+        is_terminating(pod),
+        pod.status.phase,
+        available_at(pod, 0),
+    )

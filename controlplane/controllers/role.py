@@ -30,9 +30,10 @@ async def run(client: Client) -> NoReturn:
     recorder = EventRecorder(client.events, component="podwire-controllers")
     shared = Shared(client, Informers.of(client), recorder, random.Random())
     controllers: dict[str, Controller] = {
+        # The first to hear of a pod's change is the first to act on it: traffic waits for this one.
+        "endpoint slices": EndpointSlices(shared),
         "deployments": Deployments(shared),
         "replica sets": ReplicaSets(shared),
-        "endpoint slices": EndpointSlices(shared),
         "node readiness": NodeReadiness(shared),
         "namespaces": Namespaces(shared),
         "owners": Owners(shared),

@@ -18,6 +18,7 @@ from tests.integration.controllers.manifests import deployment, pod, service
 from tests.integration.controllers.observing import watching
 from tests.integration.controllers.processes import ControlPlane, Role, elected
 from tests.integration.controllers.simulated_agent import SimulatedAgent
+from tests.integration.controlplane.etcd_server import EtcdServer
 
 
 def bound(pods: Collection[v1.Pod]) -> list[v1.Pod]:
@@ -150,6 +151,35 @@ async def test_an_api_that_was_away_longer_than_every_lease_marks_no_node(
             await pods.until(lambda shown: len(bound(shown)) == 1, timeout=30)
             await pods.until(lambda shown: [one.status.phase for one in shown] == ["Running"], timeout=30)
     assert all(set(states.values()) == {"True"} for states in seen)
+
+
+@pytest.mark.usefixtures("nodes")
+async def test_an_etcd_that_was_away_longer_than_every_lease_marks_no_node_and_work_goes_on(
+    client: Client, own_etcd_server: EtcdServer
+) -> None:
+    await client.deployments.create(deployment(2))
+    async with watching(client.nodes) as nodes, watching(client.pods) as pods:
+        await pods.until(lambda shown: len(bound(shown)) == 2)
+        seen: list[dict[str, str]] = []
+        nodes.each_time(lambda shown: seen.append(readiness(shown)))
+        await own_etcd_server.kill()
+        await asyncio.sleep(8)  # The leases live for 3 and 5 s; their end is what this waits for.
+        await own_etcd_server.start()
+        await updated(client, deployment(4))
+        await pods.until(lambda shown: len(bound(shown)) == 4, timeout=30)
+        await pods.until(lambda shown: {one.status.phase for one in shown} == {"Running"}, timeout=30)
+    assert all(set(states.values()) == {"True"} for states in seen)
+
+
+async def updated(client: Client, wanted: v1.Deployment) -> None:
+    """Until the API has etcd again."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await client.deployments.update(wanted)
+                return
+            except (errors.Unavailable, errors.Timeout):
+                await asyncio.sleep(0.1)
 
 
 async def test_a_leader_that_is_asked_to_stop_resigns(

@@ -1,0 +1,51 @@
+"""What the command line of the control plane comes to, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controlplane import __main__ as command
+from controlplane.settings import NodePortRange
+from podwire.client import Tls
+
+ETCD = "--etcd=http://10.0.0.1:2379,http://10.0.0.2:2379"
+FILES = ["--tls-ca=ca", "--tls-cert=cert", "--tls-key=key"]
+
+
+def settings(*arguments: str) -> command.Settings:
+    return command._settings(command._parser().parse_args(arguments))
+
+
+def test_scheduler_and_controllers_reach_the_api_through_the_socket_unless_told_otherwise() -> None:
+    assert settings("all", ETCD, "--run-dir=/r").elected.api == ("unix:/r/api.sock",)
+    assert settings("all", ETCD, "--socket=/s").elected.api == ("unix:/s",)
+    assert settings("all", ETCD, "--api=a:1,b:2").elected.api == ("a:1", "b:2")
+
+
+def test_an_address_to_listen_on_is_the_one_to_advertise_and_needs_certificates() -> None:
+    api = settings("api", ETCD, "--listen=10.0.0.3:6440", *FILES).api
+
+    assert (api.listen, api.advertise) == ("10.0.0.3:6440", "10.0.0.3:6440")
+    assert api.tls == Tls(Path("ca"), Path("cert"), Path("key"))
+    assert api.etcd.endpoints == ("http://10.0.0.1:2379", "http://10.0.0.2:2379")
+    with pytest.raises(ValueError, match="--listen needs --tls-ca"):
+        settings("api", ETCD, "--listen=10.0.0.3:6440")
+
+
+def test_certificates_come_in_threes() -> None:
+    with pytest.raises(ValueError, match="belong together"):
+        settings("api", ETCD, "--etcd-ca=ca")
+
+
+@pytest.mark.parametrize("text", ["30000", "x-y", "5-4", "0-10", "1-65536"])
+def test_a_range_of_ports_that_is_none_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        settings("api", ETCD, f"--node-port-range={text}")
+
+    assert "is no range of ports: write it as 30000-32767" in capsys.readouterr().err
+
+
+def test_a_range_of_ports_has_both_its_ends() -> None:
+    assert settings("api", ETCD, "--node-port-range=31000-31000").api.node_ports == NodePortRange(31000, 31000)

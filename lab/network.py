@@ -139,10 +139,17 @@ def accepts_unix(path: Path) -> bool:
 
 
 def _routes(plan: Plan, host: Host) -> list[str]:
-    """The client reaches service addresses like a machine whose router knows one of the nodes."""
-    if host.role is not Role.CLIENT:
-        return []
-    return [f"route replace {SERVICE_CIDR} via {plan.node_hosts[0].address}"]
+    """The way to service addresses. A machine sends them along its default route, and a lab's hosts have none: nothing
+    may leave the lab, and what tries is told so at once.
+    """
+    match host.role:
+        case Role.CLIENT:
+            return [f"route replace {SERVICE_CIDR} via {plan.node_hosts[0].address}"]
+        case Role.NODE:
+            # The rules of services give the packets another destination before they are sent.
+            return [f"route replace {SERVICE_CIDR} dev eth0"]
+        case _:
+            return []
 
 
 def _make_namespace(netns: Path, lock: int) -> None:

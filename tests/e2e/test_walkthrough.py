@@ -271,7 +271,7 @@ async def test_http_readiness_moves_traffic_to_the_pod_that_has_its_page(space: 
     await space.wait_for_endpoints("nginx", {healthy})
     before = (await space.podctl("logs", broken)).lines
     assert await answers() == {healthy}
-    requests = [line for line in (await space.podctl("logs", broken)).lines[len(before) :] if "GET" in line]
+    requests = [line for line in (await space.podctl("logs", broken)).lines[len(before) :] if '] "GET' in line]
     assert all("podwire-probe/" in line and " 404 " in line for line in requests), requests
     served = [line for line in (await space.podctl("logs", healthy)).lines if "curl/" in line]
     assert len(served) >= 12 * (len(node_urls) + len(cluster.nodes))

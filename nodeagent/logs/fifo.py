@@ -78,6 +78,14 @@ def reopen_fifo(path: Path) -> int:
     return descriptor
 
 
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether `descriptor` is what is at `path` now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def is_full(fifo: int) -> bool:
     """Whether a writer would block now."""
     poller = select.poll()

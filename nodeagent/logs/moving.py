@@ -30,10 +30,11 @@ _LONGEST_DRAIN: Final = 64 * fifo.CAPACITY
 class Stream:
     """One FIFO, and what had to be dropped of it since its log was last written."""
 
-    __slots__ = ("descriptor", "dropped_because", "dropped_bytes", "dropped_lines", "log", "name")
+    __slots__ = ("descriptor", "dropped_because", "dropped_bytes", "dropped_lines", "log", "name", "path")
 
-    def __init__(self, name: bytes, descriptor: int, log: LogFile) -> None:
+    def __init__(self, name: bytes, path: Path, descriptor: int, log: LogFile) -> None:
         self.name = name
+        self.path = path
         self.descriptor = descriptor
         self.log = log
         self.dropped_lines = 0
@@ -100,7 +101,10 @@ class Mover:
         if known is not None:
             if known.attachment != attachment:
                 raise BadRequest(f"{attachment.id} is attached with other paths; detach it first")
-            return
+            if all(fifo.is_at(stream.descriptor, stream.path) for stream in known.streams):
+                return
+            # An agent that was killed while it made the container makes it again, with new FIFOs at the old paths.
+            self.detach(attachment.id)
         container = self._open(attachment, fifo.open_fifo)
         try:
             container.log.open()
@@ -149,9 +153,10 @@ class Mover:
         log = LogFile(Path(attachment.log), max_size=self._max_size, max_files=self._max_files)
         container = Container(attachment, log)
         try:
-            for name, path in ((b"stdout", attachment.stdout), (b"stderr", attachment.stderr)):
-                if path:
-                    stream = Stream(name, open_fifo(Path(path)), log)
+            for name, text in ((b"stdout", attachment.stdout), (b"stderr", attachment.stderr)):
+                if text:
+                    path = Path(text)
+                    stream = Stream(name, path, open_fifo(path), log)
                     container.streams.append(stream)
                     self._poller.register(stream.descriptor, select.EPOLLIN | select.EPOLLET)
                     self._streams[stream.descriptor] = stream

@@ -113,6 +113,18 @@ def test_attaching_again_changes_nothing_and_other_paths_are_refused(bench: Benc
     assert len(bench.mover.attached()) == 1
 
 
+def test_new_pipes_at_the_old_paths_replace_the_old_ones(bench: Bench) -> None:
+    bench.write(b"old\n")
+    for name in ("out", "err"):
+        (bench.folder / name).unlink()
+        os.mkfifo(bench.folder / name)
+    bench.mover.attach(bench.attachment)
+    bench.write(b"new\n")
+    bench.turn()
+    assert bench.lines == ["stdout F old", "stdout F new"]
+    assert len(bench.mover.attached()) == 1
+
+
 def test_an_attach_that_fails_leaves_nothing_open(bench: Bench) -> None:
     (bench.folder / "file").write_text("not a pipe")
     before = len(list(OPEN.iterdir()))

@@ -41,8 +41,10 @@ class Pace:
     cap: float
 
 
-# What the user has to correct, as a name of an image: Kubernetes' image and start back-off.
-USER_PACE: Final = Pace(FIRST, CAP)
+# Kubernetes' back-off for images.
+IMAGE_PACE: Final = Pace(FIRST, CAP)
+# What may be the pod's fault or the node's: quick at first, as for the one, and rare in the end, as for the other.
+START_PACE: Final = Pace(1.0, CAP)
 # What mends itself: containerd restarts, an address becomes free. Short, since nobody is at fault.
 NODE_PACE: Final = Pace(0.25, 10.0)
 

@@ -15,7 +15,7 @@ from nodeagent.containerd.client import ContainerdError, RuntimeUnavailable
 from nodeagent.containers.errors import ContainerError, ImageError, SandboxError
 from nodeagent.containers.specs import Request
 from nodeagent.model import PodUid
-from nodeagent.pods.backoff import NODE_PACE, USER_PACE, Pace
+from nodeagent.pods.backoff import IMAGE_PACE, NODE_PACE, START_PACE, Pace
 from nodeagent.pods.environment import CONFIG_ERROR, environment
 from nodeagent.pods.memory import Memory
 from nodeagent.pods.planning import (
@@ -57,13 +57,13 @@ class Steps:
         try:
             await self._do(pod, step, gone=gone)
         except ImageError as error:
-            self._failed(step, error.reason, error.message, USER_PACE)
+            self._failed(step, error.reason, error.message, IMAGE_PACE)
             self._announce_image_failure(pod, step, error)
         except ContainerError as error:
-            self._failed(step, error.reason, error.message, USER_PACE)
+            self._failed(step, error.reason, error.message, START_PACE)
             self._announce_failure(pod, step, error.message)
         except UnsupportedVolume as error:
-            self._failed(step, CONFIG_ERROR, str(error), USER_PACE)
+            self._failed(step, CONFIG_ERROR, str(error), START_PACE)
             self._announce_failure(pod, step, str(error))
         except VolumeError as error:
             self._failed(step, FAILED_MOUNT, str(error), VOLUME_PACE)

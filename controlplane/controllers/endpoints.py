@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from controlplane.controllers.pod_state import is_finished, is_ready, is_terminating
@@ -36,8 +36,15 @@ class Group(NamedTuple):
 Endpoints = Mapping[Group, Mapping[str, v1.Endpoint]]
 
 
-def endpoints_of(service: v1.Service, pods: Iterable[v1.Pod], node_is_ready: Callable[[str], bool]) -> Endpoints:
-    """`pods` are those that the service's selector selects."""
+def endpoints_of(service: v1.Service, pods: Sequence[v1.Pod], node_is_ready: Callable[[str], bool]) -> Endpoints:
+    """`pods` are those that the service's selector selects.
+
+    Pods of a node that is not ready take no traffic while others can. Where there are no others they keep it: a silent
+    agent may have died alone, and refusing every request helps nobody.
+    """
+    trusted = {pod.spec.node_name for pod in pods if node_is_ready(pod.spec.node_name)}
+    if not any(takes_traffic(pod) and pod.spec.node_name in trusted for pod in pods):
+        trusted = {pod.spec.node_name for pod in pods}
     groups: defaultdict[Group, dict[str, v1.Endpoint]] = defaultdict(dict)
     for pod in pods:
         if not pod.status.pod_ip or is_finished(pod):
@@ -47,9 +54,13 @@ def endpoints_of(service: v1.Service, pods: Iterable[v1.Pod], node_is_ready: Cal
             # It serves none of the service's named ports.
             continue
         family = "IPv6" if ":" in pod.status.pod_ip else "IPv4"
-        endpoint = endpoint_of(service, pod, node_is_ready=node_is_ready(pod.spec.node_name))
+        endpoint = endpoint_of(service, pod, node_is_ready=pod.spec.node_name in trusted)
         groups[Group(family, ports)][pod.metadata.uid] = endpoint
     return groups
+
+
+def takes_traffic(pod: v1.Pod) -> bool:
+    return is_ready(pod) and not is_terminating(pod)
 
 
 def endpoint_of(service: v1.Service, pod: v1.Pod, *, node_is_ready: bool) -> v1.Endpoint:

@@ -63,7 +63,6 @@ def written(step: slice_plan.Plan) -> list[list[str]]:
         pytest.param(pod(1), (True, True, False), id="ready"),
         pytest.param(pod(1, ready=False), (False, False, False), id="not ready"),
         pytest.param(pod(1, terminating=True), (False, True, True), id="being stopped but serving"),
-        pytest.param(pod(1, node="dead"), (False, False, False), id="on a node that is silent"),
     ],
 )
 def test_an_endpoint_is(one: v1.Pod, conditions: tuple[bool, bool, bool]) -> None:
@@ -72,6 +71,20 @@ def test_an_endpoint_is(one: v1.Pod, conditions: tuple[bool, bool, bool]) -> Non
     said = endpoint.conditions
     assert (said.ready, said.serving, said.terminating) == conditions
     assert (endpoint.node_name, endpoint.target_ref.name) == (one.spec.node_name, "web-1")
+
+
+def readiness(pods: list[v1.Pod]) -> dict[str, bool]:
+    (made,) = slices(service(), pods, []).create
+    return {endpoint.target_ref.name: endpoint.conditions.ready for endpoint in made.endpoints}
+
+
+def test_endpoints_of_a_silent_node_take_no_traffic_while_others_can() -> None:
+    assert readiness([pod(1, node="dead"), pod(2)]) == {"web-1": False, "web-2": True}
+
+
+@pytest.mark.parametrize("other", [pod(2, ready=False), pod(2, terminating=True), pod(2, node="dead", ready=False)])
+def test_endpoints_of_a_silent_node_stay_where_there_are_no_others(other: v1.Pod) -> None:
+    assert readiness([pod(1, node="dead"), other]) == {"web-1": True, "web-2": False}
 
 
 def test_a_service_that_publishes_addresses_early_calls_them_ready() -> None:

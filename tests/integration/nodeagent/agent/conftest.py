@@ -95,8 +95,9 @@ class Host:
 
     async def until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
         async with asyncio.timeout(seconds):
-            while not condition():
-                await asyncio.sleep(0.02)  # noqa: ASYNC110 - files and containerd tell no event
+            # Files and containerd tell no event.
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
 
     def _announce(self, pod: v1.Pod, kind: str, reason: str, message: str, container: str = "") -> None:
         self.events.append(f"{reason}: {message}")

@@ -8,7 +8,7 @@ import uuid
 
 from podwire import v1
 from tests.integration.nodeagent.agent.conftest import Host
-from tests.integration.nodeagent.runtime.conftest import IMAGE
+from tests.integration.nodeagent.runtime.pods import IMAGE
 
 FOREVER = "trap 'exit 0' TERM; while true; do sleep 0.1; done"
 

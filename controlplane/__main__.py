@@ -116,6 +116,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         service_cidr=options.service_cidr,
         pod_cidr=options.pod_cidr,
         node_ports=options.node_port_range,
+        metrics=options.metrics,
     )
     endpoints = tuple(options.api.split(",")) if options.api else (f"unix:{socket}",)
     return Settings(api, ElectedSettings(etcd=etcd, api=endpoints, tls=tls, run_dir=options.run_dir))
@@ -170,6 +171,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default=ports,
         metavar="FIRST-LAST",
     )
+    add(api, ["--metrics"], "address to serve Prometheus' metrics on, without TLS", metavar="HOST:PORT")
     others = parser.add_argument_group("scheduler and controllers")
     add(others, ["--api"], "endpoints of the API (the socket)", metavar="ENDPOINT[,ENDPOINT]")
     add(parser, ["--run-dir"], "folder for sockets and locks (%(default)s)", type=Path, default=_RUN_DIR, metavar="DIR")

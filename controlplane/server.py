@@ -7,7 +7,7 @@ import os
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any, Final
 
 import grpc
@@ -17,6 +17,7 @@ from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from controlplane.metrics import serve_metrics
 from controlplane.services.allocation import Allocator
 from controlplane.services.binding import Binding
 from controlplane.services.event_leases import EventLeases
@@ -85,7 +86,7 @@ class Replica:
         # connect in between wait in the listeners' queues.
         with _private_files():
             server = self._server()
-        async with asyncio.TaskGroup() as owner:
+        async with AsyncExitStack() as undo, asyncio.TaskGroup() as owner:
             for name, work in {
                 "cache": self.cache.run(),
                 "committer": self._committer.run(),
@@ -98,6 +99,8 @@ class Replica:
                 for service in ("", *_service_names()):
                     await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
                 await server.start()
+                if self._settings.metrics is not None:
+                    undo.callback(serve_metrics(self._settings.metrics, self.cache, self._agents))
                 log.info(
                     "serving",
                     address=self._settings.listen,

@@ -55,6 +55,8 @@ class ApiSettings:
     service_cidr: ipaddress.IPv4Network = SERVICE_CIDR
     pod_cidr: ipaddress.IPv4Network = POD_CIDR
     node_ports: NodePortRange = NodePortRange()
+    # HOST:PORT to serve Prometheus' metrics on, without TLS; None: not at all.
+    metrics: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

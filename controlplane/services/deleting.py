@@ -25,9 +25,7 @@ async def delete(writer: Writer, kind: Kind, request: v1.DeleteRequest, fence: F
         lifecycle.check_preconditions(kind, current, uid=request.uid, resource_version=request.resource_version)
         return lifecycle.plan_deletion(kind, current, grace_period_seconds=grace, now=at)
 
-    # Only a namespace that is marked and named with a grace of 0 is removed; it must be empty then.
-    removes_namespace = kind is kinds.NAMESPACE and grace == 0
-    empty = _contents(request.name) if removes_namespace else ()
+    empty = _contents(request.name) if kind is kinds.NAMESPACE else ()
     return await writer.change(kind, join_key(namespace, request.name), decide, Demands(fence, empty))
 
 

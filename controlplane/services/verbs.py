@@ -105,9 +105,7 @@ class Verbs:
         return await self._reader.list(self._kind, request)
 
     async def _create(self, request: Any, context: Context) -> bytes:
-        obj = request.object
-        written = await self._writer.create(self._kind, obj, _demands(context), dry_run=request.dry_run)
-        _trail(context, warnings=validation.warnings(self._kind, obj))
+        written = await self._writer.create(self._kind, request.object, _demands(context), dry_run=request.dry_run)
         return written.sent
 
     async def _update(self, request: Any, context: Context) -> bytes:
@@ -121,7 +119,6 @@ class Verbs:
         written = await self._writer.change(
             kind, self._key_of(sent), decide, _demands(context), by_client=True, dry_run=request.dry_run
         )
-        _trail(context, warnings=validation.warnings(kind, sent))
         return written.sent
 
     async def _update_status(self, request: Any, context: Context) -> bytes:
@@ -211,10 +208,8 @@ def _demands(context: Context) -> Demands:
     return Demands(_fence(context))
 
 
-def _trail(context: Context, *, result: str = "", warnings: list[str]) -> None:
+def _trail(context: Context, *, result: str, warnings: list[str]) -> None:
     """Sends what an object has no field for behind the answer."""
-    trailing = [(RESULT_METADATA, result)] if result else []
     # Metadata is ASCII; messages need not be.
-    trailing += [(WARNING_METADATA, quote(warning)) for warning in warnings]
-    if trailing:
-        context.set_trailing_metadata(tuple(trailing))
+    quoted = [(WARNING_METADATA, quote(warning)) for warning in warnings]
+    context.set_trailing_metadata(((RESULT_METADATA, result), *quoted))

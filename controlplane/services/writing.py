@@ -55,7 +55,7 @@ class Demands:
     """What a write asks of the rest of the store."""
 
     fence: Fence | None = None
-    # Prefixes that must be empty.
+    # Prefixes of keys that must not exist where the object is removed.
     empty: tuple[bytes, ...] = ()
 
 
@@ -156,7 +156,7 @@ class Writer:
             if outcome.succeeded:
                 return Written(_sent(kind, entry, stored, outcome.revision))
             self._refuse_fenced(demands, outcome)
-            if demands.empty and _same(entry, outcome):
+            if new is None and demands.empty and _same(entry, outcome):
                 raise errors.PreconditionFailed(f"{lifecycle.describe(kind, key)} is not empty yet")
             avoid.update(compare.key for compare in write.compares if compare.key in outcome.found)
             entry, proven = _found(kind, key, outcome), True
@@ -174,6 +174,8 @@ class Writer:
         after = [claim.key for claim in claims(kind, new)] if new is not None else []
         gained = [claim for claim in after if claim not in before]
         compares = [op.unchanged(etcd_key, entry.revision), *map(op.absent, gained), *_compares(demands)]
+        if new is None:
+            compares += map(op.all_absent, demands.empty)
         lost = [claim for claim in before if claim not in after]
         if new is None:
             return Write(compares, deletes=[etcd_key, *lost])
@@ -239,10 +241,8 @@ def _sent(kind: Kind, entry: Entry, stored: bytes, revision: int) -> bytes:
 
 
 def _compares(demands: Demands) -> list[pb.Compare]:
-    compares = [op.all_absent(prefix) for prefix in demands.empty]
-    if demands.fence is not None:
-        compares.append(op.created_at(demands.fence.key, demands.fence.create_revision))
-    return compares
+    fence = demands.fence
+    return [op.created_at(fence.key, fence.create_revision)] if fence is not None else []
 
 
 def _found(kind: Kind, key: str, outcome: Outcome) -> Entry | None:

@@ -116,14 +116,16 @@ class Agents:
         async def write(message: v1.ControlMessage) -> None:
             await context.write(message.SerializeToString())
 
+        reason = "the connection is gone"
         try:
             session.send(self._welcome(lease))
             await session.run(incoming, write)
-            log.info("session ended by its agent", node=hello.node_name)
+            reason = "the agent has ended it"
         except errors.PodwireError as error:
-            log.info("session ended", node=hello.node_name, reason=str(error))
+            reason = str(error)
             raise
         finally:
+            log.info("session ends", node=hello.node_name, instance=hello.instance, reason=reason)
             if self._sessions.get(hello.node_name) is session:
                 del self._sessions[hello.node_name]
                 self.broker.abandon(hello.node_name)

@@ -25,6 +25,7 @@ from controlplane.store.endpoints import Compacted
 from controlplane.store.etcd import Etcd
 from controlplane.store.freshness import Freshness, Reached
 from controlplane.store.kind_cache import KindCache, Limits
+from controlplane.store.waking import Waker
 from podwire import errors, kinds
 from podwire.backoff import Backoff
 from podwire.kinds import Kind
@@ -54,7 +55,9 @@ class Cache:
     def __init__(self, etcd: Etcd, settings: CacheSettings | None = None) -> None:
         self._etcd = etcd
         self._settings = settings or CacheSettings()
-        self._kinds = {kind.name: KindCache(kind, self._settings.limits) for kind in kinds.KINDS}
+        # One for all kinds: it is the loop's turns that are shared out.
+        waker = Waker()
+        self._kinds = {kind.name: KindCache(kind, self._settings.limits, waker) for kind in kinds.KINDS}
         self._allocations: dict[bytes, bytes] = {}
         self._reached = Reached()
         self._freshness = Freshness(etcd, self._reached)
@@ -132,7 +135,8 @@ class Cache:
 
     async def _start(self) -> None:
         epoch = await self._ensure_epoch()
-        snapshot = await self._snapshot()
+        # What was before the epoch belongs to another history.
+        snapshot = await self._snapshot(oldest=epoch.mod_revision)
         found: dict[str, list[entries.Entry]] = {name: [] for name in self._kinds}
         allocations: dict[bytes, bytes] = {}
         for item in snapshot.items:
@@ -142,26 +146,26 @@ class Cache:
             elif item.key.startswith(keys.ALLOCATIONS):
                 allocations[item.key] = item.value
         self.starts += 1
-        self.epoch = epoch
-        self.epoch_field = wire.epoch_field(epoch)
+        self.epoch = epoch.value.decode()
+        self.epoch_field = wire.epoch_field(self.epoch)
         self._allocations = allocations
         for name, cache in self._kinds.items():
             cache.reset(found[name], snapshot.revision)
         self._reached.advance(snapshot.revision)
 
-    async def _ensure_epoch(self) -> str:
+    async def _ensure_epoch(self) -> KeyValue:
         made = op.put(keys.EPOCH, secrets.token_hex(8).encode())
         # Sent again where its fate is unknown: a second one finds the first one's epoch.
         await self._etcd.txn([op.absent(keys.EPOCH)], [made])
         stored = await self._etcd.get(keys.EPOCH)
         if stored is None:
             raise errors.Unavailable("the store's epoch was deleted while it was read")
-        return stored.value.decode()
+        return stored
 
-    async def _snapshot(self) -> _Snapshot:
-        """The state some revisions ago: as many as wanted, or as etcd has."""
+    async def _snapshot(self, *, oldest: int) -> _Snapshot:
+        """The state some revisions ago: as many as wanted, as `oldest` permits, or as etcd has."""
         now = (await self._etcd.range(keys.EPOCH, keys_only=True)).revision
-        back = min(self._settings.history_revisions, now - 1)
+        back = min(self._settings.history_revisions, now - oldest)
         while True:
             try:
                 return await self._read_all(now - back)

@@ -19,6 +19,7 @@ from typing import Final
 from controlplane.store import wire
 from controlplane.store.entries import Change
 from controlplane.store.selection import By, Route, Selection
+from controlplane.store.waking import Waker
 from podwire import errors
 
 # gRPC clients take 4 MiB by default; a revision, which is never cut, has at most etcd's 1.5 MiB.
@@ -111,13 +112,14 @@ class Watcher:
 class Channel:
     """The log of one selection."""
 
-    def __init__(self, selection: Selection, route: Route, lag_limit: int) -> None:
+    def __init__(self, selection: Selection, route: Route, waker: Waker, lag_limit: int) -> None:
         self.selection = selection
         self.route = route
         self.watchers: set[Watcher] = set()
         self.end_bytes = 0
         self._log: list[Block] = []
         self._base = 0
+        self._waker = waker
         self._lag_limit = lag_limit
         self._trim_at = _TRIM_BYTES
         self._waiting: list[asyncio.Future[None]] = []
@@ -177,9 +179,7 @@ class Channel:
 
     def _wake(self) -> None:
         if self._waiting:
-            for future in self._waiting:
-                if not future.done():
-                    future.set_result(None)
+            self._waker.wake(self._waiting)
             self._waiting.clear()
 
     def _trim(self) -> None:
@@ -202,7 +202,8 @@ class Channel:
 class ChannelIndex:
     """The channels of one kind, found by what they select: a change meets only those it may matter to."""
 
-    def __init__(self, lag_limit: int) -> None:
+    def __init__(self, waker: Waker, lag_limit: int) -> None:
+        self._waker = waker
         self._lag_limit = lag_limit
         self._channels: dict[Selection, Channel] = {}
         self._by_route: dict[Route, list[Channel]] = {}
@@ -214,7 +215,7 @@ class ChannelIndex:
         channel = self._channels.get(selection)
         if channel is None:
             route = selection.route()
-            channel = self._channels[selection] = Channel(selection, route, self._lag_limit)
+            channel = self._channels[selection] = Channel(selection, route, self._waker, self._lag_limit)
             self._by_route.setdefault(route, []).append(channel)
             if route.by is By.FIELD:
                 self._paths[route.path] = self._paths.get(route.path, 0) + 1

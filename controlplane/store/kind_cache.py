@@ -18,6 +18,7 @@ from controlplane.store import wire
 from controlplane.store.channels import Block, ChannelIndex, Watcher, block, event_of
 from controlplane.store.entries import Change, Entry
 from controlplane.store.selection import Selection
+from controlplane.store.waking import Waker
 from podwire import errors
 from podwire.kinds import Kind
 
@@ -45,7 +46,7 @@ class Page:
 
 
 class KindCache:
-    def __init__(self, kind: Kind, limits: Limits) -> None:
+    def __init__(self, kind: Kind, limits: Limits, waker: Waker) -> None:
         self.kind = kind
         self.entries: dict[str, Entry] = {}
         # A watch can begin at this revision or later.
@@ -54,7 +55,7 @@ class KindCache:
         self._keys: list[str] = []
         self._history: deque[Change] = deque()
         self._history_bytes = 0
-        self._channels = ChannelIndex(limits.watcher_bytes)
+        self._channels = ChannelIndex(waker, limits.watcher_bytes)
 
     # Writing: by the one task that follows etcd.
 

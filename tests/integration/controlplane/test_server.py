@@ -124,3 +124,17 @@ async def test_an_idle_client_that_pings_keeps_its_connection(api: Api) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(5):
                 await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+
+
+async def test_metrics_tell_what_the_replica_holds(etcd_server: EtcdServer) -> None:
+    port = free_ports(1)[0]
+    async with running_api(etcd_server.url, metrics=f"127.0.0.1:{port}") as api:
+        await api.client.namespaces.get("default")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+        text = (await reader.read()).decode()
+        writer.close()
+    assert 'podwire_objects{kind="Namespace"}' in text
+    assert "podwire_cache_revision " in text
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)

@@ -10,6 +10,7 @@ from controlplane.store import entries, wire
 from controlplane.store.channels import BATCH_BYTES, Watcher
 from controlplane.store.kind_cache import KindCache, Limits
 from controlplane.store.selection import Selection
+from controlplane.store.waking import Waker
 from podwire import errors, kinds, v1
 
 
@@ -24,7 +25,7 @@ class Feed:
     """A cache of pods, and the revision of the last change it was given."""
 
     def __init__(self, **limits: int) -> None:
-        self.cache = KindCache(kinds.POD, Limits(**limits))
+        self.cache = KindCache(kinds.POD, Limits(**limits), Waker())
         self.revision = 100
         self.cache.reset([], self.revision)
 

@@ -1,0 +1,54 @@
+"""What a replica holds, as Prometheus' metrics: read when they are asked for, so that serving costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from controlplane.sessions.agents import Agents
+from controlplane.store.cache import Cache
+from podwire import kinds
+
+
+def serve_metrics(address: str, cache: Cache, agents: Agents) -> Callable[[], None]:
+    """Serves /metrics on HOST:PORT from a thread of its own; the answer stops it."""
+    registry = CollectorRegistry()
+    registry.register(_Replica(cache, agents))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    host, _, port = address.rpartition(":")
+    server, thread = start_http_server(int(port), host or "0.0.0.0", registry)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop
+
+
+class _Replica(Collector):
+    def __init__(self, cache: Cache, agents: Agents) -> None:
+        self._cache = cache
+        self._agents = agents
+
+    def collect(self) -> Iterator[Metric]:
+        cache = self._cache
+        yield GaugeMetricFamily("podwire_cache_revision", "etcd revision that the cache has reached", cache.revision)
+        yield CounterMetricFamily("podwire_cache_starts", "How often the cache was read anew", cache.starts)
+        yield GaugeMetricFamily("podwire_agent_sessions", "Sessions of agents on this replica", self._agents.sessions)
+        objects = GaugeMetricFamily("podwire_objects", "Objects in the cache", labels=["kind"])
+        watchers = GaugeMetricFamily("podwire_watchers", "Open watches", labels=["kind"])
+        history = GaugeMetricFamily("podwire_history_changes", "Changes that watchers can resume from", labels=["kind"])
+        for kind in kinds.KINDS:
+            of = cache.of(kind)
+            objects.add_metric([kind.name], len(of.entries))
+            watchers.add_metric([kind.name], of.watchers)
+            history.add_metric([kind.name], of.history)
+        yield objects
+        yield watchers
+        yield history

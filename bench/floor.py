@@ -82,7 +82,7 @@ class Floor:
             async with asyncio.TaskGroup() as owner:
                 for name in names:
                     owner.create_task(self._remove_pair(name), name=f"remove {name}")
-            self.cgroups.remove(self.cgroup)
+            await self.cgroups.remove(self.cgroup)
 
     async def _start_pair(self, name: str, lease: str) -> None:
         pause, container = f"{name}-pause", f"{name}-main"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from nodeagent.model import PodUid
 
@@ -18,7 +18,7 @@ class Changes:
         for reader in self._readers:
             reader.add(uid)
 
-    async def follow(self) -> AsyncIterator[PodUid | None]:
+    async def follow(self) -> AsyncGenerator[PodUid | None, None]:
         """None first, then what changes; ends only by cancellation."""
         reader = _Reader()
         self._readers.add(reader)

@@ -65,9 +65,7 @@ class Leftovers:
         for name in _names(self._settings.pipes):
             if labels.pod_of_container(name) == uid:
                 await self._containers.clear_pipes(ContainerId(name))
-        group = self._settings.pod_cgroup(uid)
-        await self._cgroups.kill(group)
-        self._cgroups.remove(group)
+        await self._cgroups.remove(self._settings.pod_cgroup(uid))
         for folder in self._settings.log_dir.glob(f"*_{uid}"):
             shutil.rmtree(folder, ignore_errors=True)
 

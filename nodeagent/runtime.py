@@ -8,7 +8,7 @@ by a kill is found and cleared away by the next call, since all names are comput
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, NoReturn, Self
@@ -131,7 +131,7 @@ class Runtime:
         """One pod; an empty one where nothing of it is there."""
         return await self._observer.pod(uid)
 
-    def changes(self) -> AsyncIterator[PodUid | None]:
+    def changes(self) -> AsyncGenerator[PodUid | None, None]:
         """The pods whose containers have ended; None, which comes first: look at all, some may have been missed.
 
         Ends are noticed of containers that this process has started or observed.

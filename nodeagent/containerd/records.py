@@ -5,6 +5,7 @@ Whatever is gone already counts as removed, so that a clean-up that was cut shor
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from nodeagent.containerd.events import moment
 _RUNTIME: Final = "io.containerd.runc.v2"
 _RUNC_OPTIONS: Final = "containerd.runc.v1.Options"
 _SPEC: Final = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
+
+_UNDOING_LOOKS: Final = 50
+_UNDOING_INTERVAL: Final = 0.1
+"""Seconds between looks whether containerd has removed the folder of a create that it gave up."""
 
 Record = containers_pb2.Container
 
@@ -145,10 +150,20 @@ class Records:
         stderr: str = "",
         terminal: bool = False,
     ) -> int:
-        """Makes the container's first process, which waits to be started; its pid."""
+        """Makes the container's first process, which waits to be started; its pid.
+
+        Where containerd is still undoing a create of an agent that was killed, it is waited for.
+        """
         request = tasks_pb2.CreateTaskRequest(
             container_id=id, rootfs=rootfs, stdin=stdin, stdout=stdout, stderr=stderr, terminal=terminal
         )
+        for _ in range(_UNDOING_LOOKS):
+            try:
+                return (await self._client.call(self._client.tasks.Create, request, timeout=LONG)).pid
+            except ContainerdError as error:
+                if "file exists" not in str(error):
+                    raise
+            await asyncio.sleep(_UNDOING_INTERVAL)
         return (await self._client.call(self._client.tasks.Create, request, timeout=LONG)).pid
 
     async def start_task(self, id: str) -> None:

@@ -151,7 +151,7 @@ class Containers:
         await self._records.remove_snapshot(id)
         for file in log_path.parent.glob(f"{log_path.name}*"):
             file.unlink(missing_ok=True)
-        self._cgroups.remove(self._settings.cgroup(uid, id))
+        await self._cgroups.remove(self._settings.cgroup(uid, id))
         await self._records.delete(id)
 
     async def clear_pipes(self, id: ContainerId) -> None:

@@ -106,10 +106,10 @@ def pause_spec(
     *,
     private_cgroups: bool,
 ) -> dict[str, Any]:
-    """The specification of the process that holds a pod: no capability, a read-only root, and of mounts what runc needs.
+    """The specification of the process that holds a pod: no capability, a read-only root, the mounts that runc needs.
 
-    Without one at /dev, runc would make devices in the root that all pods share, where those that start at the same time
-    would meet.
+    Without one at /dev, runc would make devices in the root that all pods share, where those that start at the same
+    time would meet.
     """
     return {
         "ociVersion": VERSION,

@@ -20,6 +20,8 @@ from nodeagent.processes import kill
 
 _V2_MEMORY_EVENTS: Final = "memory.events"
 _V1_MEMORY_EVENTS: Final = "memory.oom_control"
+_BUSY: Final = 0.02
+"""Seconds until a group is tried again that the kernel calls busy: a process in it is just ending, or just came."""
 
 
 class Mode(StrEnum):
@@ -124,13 +126,26 @@ class Cgroups:
                 pass
         return names
 
-    def remove(self, path: str) -> None:
-        """Removes `path` and what is below it, in every hierarchy. Raises OSError where a process is left in it."""
+    async def remove(self, path: str, *, timeout: float = 10.0) -> None:
+        """Kills what is in `path` and removes it with what is below it, in every hierarchy. Raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            while True:
+                await self.kill(path, timeout=timeout)
+                if self._remove_empty(path):
+                    return
+                await asyncio.sleep(_BUSY)
+
+    def _remove_empty(self, path: str) -> bool:
         for group in self._groups(path):
             try:
                 group.rmdir()
             except FileNotFoundError:
                 pass
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                return False
+        return True
 
     def _groups(self, path: str) -> Iterator[Path]:
         """The folders of `path` in all hierarchies, the deepest first."""

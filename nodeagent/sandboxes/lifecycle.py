@@ -124,9 +124,9 @@ class Sandboxes:
         elif (folder / "net").exists():
             raise SandboxError(_NO_NETWORK)
         namespaces.remove(folder)
+        await self._cgroups.remove(self._settings.cgroup(uid, id))
         await self._exits.forget(id)
         await self._records.delete(id)
-        self._cgroups.remove(self._settings.cgroup(uid, id))
 
     async def _run(self, pod: v1.Pod, id: ContainerId, attempt: int, network: Network | None) -> ObservedSandbox:
         uid = PodUid(pod.metadata.uid)

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from cni import conflist
 from cni.runner import Network
 from nodeagent.runtime import Runtime, RuntimeSettings
 from nodeagent.sandboxes.cgroups import Cgroups
+from tests.integration.nodeagent.runtime import pods
 from tests.integration.nodeagent.runtime.containerd_server import ContainerdServer, program
 from tests.integration.nodeagent.runtime.images import busybox_image
+from tests.integration.nodeagent.runtime.short_lived_agent import network_of
 
 # A plugin that keeps, per attachment, whether it is connected, and answers an address of its own for each.
 PLUGIN = """#!/bin/sh
@@ -33,7 +34,6 @@ ADD)
 DEL) rm -f {state}/$CNI_CONTAINERID ;;
 esac
 """
-IMAGE = "docker.io/library/busybox:latest"
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ def containerd() -> Iterator[ContainerdServer]:
     try:
         server.start()
         images = {
-            IMAGE: {"command": ("sleep", "1000")},
-            "docker.io/library/web:1": {"user": "web", "command": ("sleep", "1000"), "working_dir": "/tmp"},
-            "docker.io/library/quick:1": {"entrypoint": ("sh", "-c"), "command": ("exit 3",)},
+            pods.IMAGE: {"command": ("sleep", "1000")},
+            pods.WEB_IMAGE: {"user": "web", "command": ("sleep", "1000"), "working_dir": "/tmp"},
+            pods.QUICK_IMAGE: {"entrypoint": ("sh", "-c"), "command": ("exit 3",)},
         }
         for name, options in images.items():
             busybox_image(root / "image.tar", program("busybox"), name, **options)  # type: ignore[arg-type]
@@ -90,8 +90,8 @@ def logs_socket(containerd: ContainerdServer) -> Iterator[Path]:
         pump.wait(10)
 
 
-@pytest.fixture
-def node(containerd: ContainerdServer, logs_socket: Path) -> Iterator[Node]:
+@pytest_asyncio.fixture
+async def node(containerd: ContainerdServer, logs_socket: Path) -> AsyncIterator[Node]:
     """A node of its own on the containerd that all tests share."""
     name = uuid.uuid4().hex[:8]
     root = containerd.root / name
@@ -101,8 +101,6 @@ def node(containerd: ContainerdServer, logs_socket: Path) -> Iterator[Node]:
     plugin.parent.mkdir()
     plugin.write_text(PLUGIN.format(state=attachments))
     plugin.chmod(0o755)
-    list_ = conflist.parse({"name": "test", "cniVersion": "1.0.0", "plugins": [{"type": "fixed"}]}, "the test")
-    network = Network(list_, state_dir=root / "cni", bin_dirs=[plugin.parent])
     settings = RuntimeSettings(
         node_name=name,
         containerd_socket=containerd.socket,
@@ -114,9 +112,10 @@ def node(containerd: ContainerdServer, logs_socket: Path) -> Iterator[Node]:
         logs_socket=logs_socket,
         cgroup_parent=f"/podwire-test-{name}",
     )
+    network = network_of(settings)
     yield Node(settings, containerd, network, attachments)
     network.close()
-    Cgroups.mounted().remove(settings.cgroup_parent)
+    await Cgroups.mounted().remove(settings.cgroup_parent)
     shutil.rmtree(root)
 
 
@@ -127,3 +126,11 @@ async def runtime(node: Node) -> AsyncIterator[Runtime]:
         runtime.set_network(node.network)
         yield runtime
         await runtime.sweep(())
+
+
+@pytest_asyncio.fixture
+async def second_runtime(node: Node) -> AsyncIterator[Runtime]:
+    """Another agent's on the same node, as after a kill."""
+    async with Runtime(node.settings) as runtime:
+        runtime.set_network(node.network)
+        yield runtime

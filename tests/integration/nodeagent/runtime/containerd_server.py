@@ -71,12 +71,18 @@ class ContainerdServer:
     def close(self) -> None:
         """Ends it and what its shims still run, and unmounts what is left of it."""
         self.kill(signal.SIGTERM)
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and self._is_shim(entry):
-                os.kill(int(entry.name), signal.SIGKILL)
+        self.kill_shims()
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         for mount in reversed([mount for mount in mounts if mount.startswith(f"{self.root}/")]):
             subprocess.run(["umount", "--lazy", mount], check=False)
+
+    def kill_shims(self) -> None:
+        """Kills the shims, and what they run."""
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and self._is_shim(entry):
+                children = (entry / "task" / entry.name / "children").read_text().split()
+                for pid in (entry.name, *children):
+                    os.kill(int(pid), signal.SIGKILL)
 
     def _is_shim(self, process: Path) -> bool:
         try:

@@ -40,7 +40,7 @@ class AccountsReader:
             name = f"podwire-accounts-{uuid.uuid4().hex}"
             async with leases.held(self._client, name, self._agent) as lease:
                 mounts = await self._records.view(name, chain_id, lease)
-                self._known[chain_id] = await asyncio.to_thread(_read, layers(mounts))
+                self._known[chain_id] = await asyncio.to_thread(read_accounts, layers(mounts))
         return self._known[chain_id]
 
 
@@ -56,7 +56,8 @@ def layers(mounts: Sequence[types_pb2.Mount]) -> list[Path]:
     return found
 
 
-def _read(folders: Sequence[Path]) -> Accounts:
+def read_accounts(folders: Sequence[Path]) -> Accounts:
+    """The accounts in the first of `folders` that has them."""
     return Accounts.parse(_text(folders, "passwd"), _text(folders, "group"))
 
 

@@ -44,7 +44,7 @@ def read(kind: Kind, request: v1.ApplyRequest) -> Applied:
     """The manifest of a request; Invalid has everything that is wrong with it."""
     try:
         tree = json.loads(request.manifest)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise errors.Invalid(f"the manifest is not JSON: {error}") from None
     if not isinstance(tree, dict):
         raise errors.Invalid("the manifest must be an object with apiVersion, kind and metadata")

@@ -24,6 +24,7 @@ from controlplane.store.commits import Committer, Write
 from controlplane.store.etcd import Etcd
 from controlplane.store.leases import Lease, Renewals
 from podwire import errors, kinds, v1
+from podwire.validation.names import dns_subdomain
 
 log = structlog.get_logger(__name__)
 
@@ -138,7 +139,11 @@ class Agents:
             raise errors.Unavailable("the session did not begin with a hello in time") from None
         if first is None or not (first.hello.node_name and first.hello.instance):
             raise errors.Invalid("a session begins with a hello that names the node and the agent's instance")
-        return first.hello
+        hello: v1.Hello = first.hello
+        wrong = list(dns_subdomain("nodeName", hello.node_name))
+        if wrong:
+            raise errors.Invalid.fields("the hello", wrong)
+        return hello
 
     async def _lease(self, hello: v1.Hello) -> Lease:
         """The lease that the agent was given before, if it still lives, or a new one."""

@@ -308,6 +308,19 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument(api: Api, metho
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize(
+    "manifest",
+    [b"", b"[", b"[]", b"[" * 200_000, b'{"kind":"ConfigMap"}', b"\xff"],
+    ids=lambda manifest: repr(manifest[:20]),
+)
+async def test_a_manifest_that_is_none_is_an_invalid_argument(api: Api, manifest: bytes) -> None:
+    request = v1.ApplyRequest(manifest=manifest).SerializeToString()
+    async with grpc.aio.insecure_channel(api.endpoint) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await raw(channel, "/podwire.v1.ConfigMaps/Apply")(request)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_node_sessions_cannot_be_written(api: Api) -> None:
     async with grpc.aio.insecure_channel(api.endpoint) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:

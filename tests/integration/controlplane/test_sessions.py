@@ -143,6 +143,12 @@ async def test_a_session_begins_with_a_hello(api: Api, ns: str) -> None:
             await agent.read()
 
 
+async def test_a_hello_names_a_node_as_nodes_are_named(api: Api) -> None:
+    async with agent_of(api, "no/node,at=all") as agent:
+        with pytest.raises(errors.Invalid, match="nodeName"):
+            await agent.begin()
+
+
 async def test_statuses_are_stored_and_each_gets_its_answer(api: Api, ns: str) -> None:
     mine = [await running_pod(api.client, ns, ns, f"web{n}") for n in range(10)]
     others = await running_pod(api.client, ns, "elsewhere", "other")

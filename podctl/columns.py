@@ -120,6 +120,11 @@ def event_last_seen(event: v1.Event) -> Any:
     return event.last_timestamp if event.last_timestamp.seconds else event.event_time
 
 
+def event_order(event: v1.Event) -> tuple[int, int]:
+    """Sorts events as they happened; those of one second, as they were written."""
+    return event_last_seen(event).ToNanoseconds(), int(event.metadata.resource_version or 0)
+
+
 def event_first_seen(event: v1.Event) -> Any:
     return event.first_timestamp if event.first_timestamp.seconds else event.event_time
 

@@ -76,7 +76,8 @@ def _raw_terminal(resized: asyncio.Event) -> Iterator[None]:
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     loop = asyncio.get_running_loop()
-    tty.setraw(descriptor)
+    # Not the default, TCSAFLUSH: it would throw away what was typed ahead.
+    tty.setraw(descriptor, termios.TCSADRAIN)
     loop.add_signal_handler(signal.SIGWINCH, resized.set)
     try:
         yield

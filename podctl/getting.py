@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from podctl.columns import cells, columns_of, event_last_seen, headers, label_columns
+from podctl.columns import cells, columns_of, event_order, headers, label_columns
 from podctl.failures import CommandError, UsageError
 from podctl.output import check_format, is_table, render
 from podctl.session import Session, complain, not_found
@@ -95,7 +95,7 @@ async def list_kind(session: Session, kind: Kind, selection: Selection, *, all_n
         field_selector=selection.fields,
     )
     if kind is kinds.EVENT:
-        listed.items.sort(key=lambda event: event_last_seen(event).ToNanoseconds())
+        listed.items.sort(key=event_order)
     return listed
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from podctl.columns import event_last_seen
+from podctl.columns import event_order
 from podctl.describing import generic, nodes, pods, services, workloads
 from podctl.describing.page import describe_events
 from podctl.failures import UsageError
@@ -87,7 +87,7 @@ async def _events(session: Session, kind: Kind, obj: Any) -> list[Any]:
     # Events about a node name it instead of its uid, as the kubelet's do.
     if kind is kinds.NODE:
         about = listed.items
-    return sorted(about, key=lambda event: event_last_seen(event).ToNanoseconds())
+    return sorted(about, key=event_order)
 
 
 def _owns(owner: Any, obj: Any) -> bool:

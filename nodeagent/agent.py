@@ -8,6 +8,7 @@ killed agent left of unknown pods is gone.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,6 +27,7 @@ from nodeagent.node_object import NodeState
 from nodeagent.pods.checkpoints import Checkpoints
 from nodeagent.pods.pods import Pods
 from nodeagent.pods.surroundings import Surroundings
+from nodeagent.pods.turns import Turns
 from nodeagent.probes.actions import Actions
 from nodeagent.proxy.proxy import Proxy, ProxySettings
 from nodeagent.registration import Registration
@@ -43,6 +45,8 @@ from podwire.client.recorder import EventRecorder
 log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
+# Sandboxes and containers being started at the same time: a start waits for disk and kernel half of its time.
+_STARTS_PER_CPU: Final = 2
 _NO_NETWORK: Final = "the pod network is not set up: the node has no range of addresses yet"
 
 
@@ -72,6 +76,7 @@ class Agent:
                 asks=actions,
                 announce=self._announce,
                 report=self._reporter.report,
+                turns=Turns(_STARTS_PER_CPU * len(os.sched_getaffinity(0))),
                 forget=self._forget,
                 clock=self._clock,
                 uniform=random.random,

@@ -34,6 +34,7 @@ from nodeagent.pods.planning import (
 )
 from nodeagent.pods.status import ERR_IMAGE_PULL
 from nodeagent.pods.surroundings import Surroundings
+from nodeagent.pods.turns import Urgency
 from nodeagent.volumes.volumes import UnsupportedVolume, VolumeError
 from podwire import errors, v1
 from podwire.keys import key_of
@@ -86,7 +87,8 @@ class Steps:
                 if step.attempt > 0:
                     text = "Pod sandbox changed, it will be killed and re-created."
                     self._with.announce(pod, "Normal", "SandboxChanged", text)
-                self._memory.keep_sandbox(await runtime.run_sandbox(pod, step.attempt))
+                async with self._with.turns.take(Urgency.SANDBOX):
+                    self._memory.keep_sandbox(await runtime.run_sandbox(pod, step.attempt))
             case RemoveSandbox():
                 await runtime.remove_sandbox(step.sandbox)
                 self._memory.drop_sandbox(step.sandbox)
@@ -147,7 +149,9 @@ class Steps:
         if start not in self._memory.prepared:
             await self._prepare(pod, start)
         # Whatever becomes of it, it is prepared no longer.
-        started = await self._with.runtime.start_container(self._memory.prepared.pop(start))
+        prepared = self._memory.prepared.pop(start)
+        async with self._with.turns.take(Urgency.CONTAINER):
+            started = await self._with.runtime.start_container(prepared)
         self._memory.keep_container(started)
         log.info("container started", pod=key_of(pod), container=start.name, attempt=start.attempt)
         self._with.announce(pod, "Normal", "Created", f"Created container {start.name}", start.name)

@@ -11,6 +11,7 @@ from nodeagent.containers.lifecycle import Prepared
 from nodeagent.containers.specs import Request
 from nodeagent.model import Exit, Image, ObservedContainer, ObservedPod, ObservedSandbox, PodUid
 from nodeagent.pods.checkpoints import Checkpoints
+from nodeagent.pods.turns import Turns
 from nodeagent.probes.prober import Asks
 from nodeagent.volumes.volumes import Volumes
 from podwire import v1
@@ -60,6 +61,7 @@ class Surroundings:
     asks: Asks
     announce: Announces
     report: Callable[[v1.Pod, v1.PodStatus], None]
+    turns: Turns
     forget: ForgetsPods
     clock: Clock
     uniform: Callable[[], float]

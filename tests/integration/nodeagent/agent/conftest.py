@@ -13,6 +13,7 @@ from nodeagent.model import PodUid
 from nodeagent.pods.checkpoints import Checkpoints
 from nodeagent.pods.pods import Pods
 from nodeagent.pods.surroundings import Surroundings
+from nodeagent.pods.turns import Turns
 from nodeagent.probes.actions import Actions
 from nodeagent.runtime import Runtime
 from nodeagent.volumes.volumes import Volumes
@@ -50,6 +51,7 @@ class Host:
                 asks=actions,
                 announce=self._announce,
                 report=lambda pod, status: self.statuses.setdefault(pod.metadata.uid, []).append(status),
+                turns=Turns(8),
                 forget=self._forget,
                 clock=SystemClock(),
                 uniform=lambda: 0.0,

@@ -11,6 +11,7 @@ import pytest
 from nodeagent.model import ObservedContainer, ObservedPod, PodUid
 from nodeagent.pods.checkpoints import Checkpoints
 from nodeagent.pods.surroundings import Surroundings
+from nodeagent.pods.turns import Turns
 from nodeagent.pods.worker import PodWorker
 from nodeagent.probes.verdicts import Answer, Result
 from nodeagent.volumes.volumes import Volumes
@@ -44,6 +45,7 @@ class Stage:
             asks=self,
             announce=self._announce,
             report=lambda pod, status: self.statuses.append(status),
+            turns=Turns(8),
             forget=self._forget,
             clock=self.clock,
             uniform=lambda: 0.5,

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import pty
+import signal
 import struct
 import termios
 
@@ -83,8 +84,6 @@ async def test_a_terminal_is_raw_and_its_size_follows(podctl: Podctl, agent: Scr
         stdout=terminal,
         stderr=terminal,
         env=podctl.environment,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     loop = asyncio.get_running_loop()
     screen = b""
@@ -111,6 +110,8 @@ async def test_a_terminal_is_raw_and_its_size_follows(podctl: Podctl, agent: Scr
             await until(b"AB\x03")
             assert b"ab" not in screen
             fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
+            # The kernel sends it only to those whose controlling terminal this is.
+            process.send_signal(signal.SIGWINCH)
             assert await agent.sizes.get() == (50, 120)
             os.write(master, b"exit\r")
             assert await process.wait() == 7

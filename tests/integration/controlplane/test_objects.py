@@ -9,8 +9,9 @@ import grpc.aio
 import pytest
 
 from controlplane.store.etcd import Etcd
-from podwire import errors, v1
+from podwire import errors, kinds, v1
 from podwire.client import Client, Fence
+from tests.integration.controlplane.network import eventually
 from tests.integration.controlplane.replica import Api, config_map, namespace, pod
 
 
@@ -171,13 +172,15 @@ async def test_a_namespace_that_is_missing_or_going_takes_nothing(client: Client
 async def test_creates_and_the_end_of_their_namespace_do_not_cross(client: Client, second_api: Api) -> None:
     await client.namespaces.create(namespace("crossing"))
 
-    async def create(number: int) -> bool:
+    async def create_until_refused(number: int) -> int:
         of = (client, second_api.client)[number % 2]
-        try:
-            await of.config_maps.create(config_map(f"c{number}", "crossing"))
-        except (errors.NotFound, errors.PreconditionFailed):
-            return False
-        return True
+        made = 0
+        while True:
+            try:
+                await of.config_maps.create(config_map(f"c{number}-{made}", "crossing"))
+            except (errors.NotFound, errors.PreconditionFailed):
+                return made
+            made += 1
 
     async def end() -> None:
         marked = await client.namespaces.delete("crossing")
@@ -192,9 +195,11 @@ async def test_creates_and_the_end_of_their_namespace_do_not_cross(client: Clien
             except errors.PreconditionFailed:
                 pass
 
-    *made, _ = await asyncio.gather(*(create(n) for n in range(60)), end())
+    creating = [asyncio.create_task(create_until_refused(number)) for number in range(8)]
+    await eventually(lambda: all(f"crossing/c{number}-0" in _known(second_api) for number in range(8)))
+    await end()
+    assert all(made > 0 for made in await asyncio.gather(*creating))
     assert (await client.config_maps.list(namespace="crossing")).items == []
-    assert not all(made)
 
 
 async def test_a_write_is_fenced_by_the_election_that_it_names(api: Api, etcd: Etcd, ns: str) -> None:
@@ -387,6 +392,11 @@ async def test_an_apply_with_unknown_fields_names_them_all(client: Client, ns: s
     with pytest.raises(errors.Invalid) as caught:
         await client.config_maps.apply(json.loads(json.dumps(manifest)), namespace=ns)
     assert {error.path for error in caught.value.errors} == {"metadata.nmae", "dta", "data"}
+
+
+def _known(api: Api) -> set[str]:
+    """The keys of the config maps that a replica's cache has."""
+    return set(api.replica.cache.of(kinds.CONFIG_MAP).entries)
 
 
 def raw(channel: grpc.aio.Channel, method: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:

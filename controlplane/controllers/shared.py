@@ -94,7 +94,7 @@ class Informers:
 
 @dataclass(slots=True)
 class Shared:
-    """`now`, `monotonic` and `source` are parameters so that tests control them."""
+    """`source` of random names and `now` are parameters, so that tests control them."""
 
     client: Client
     informers: Informers

@@ -28,7 +28,7 @@ class View(Generic[T]):
         assert found is not None, f"{key} is not there"
         return found
 
-    async def until(self, condition: Callable[[Collection[T]], bool], *, timeout: float = 15) -> Collection[T]:
+    async def until(self, condition: Callable[[Collection[T]], bool], *, timeout: float = 30) -> Collection[T]:
         """The objects, when `condition` holds for them."""
         try:
             async with asyncio.timeout(timeout):

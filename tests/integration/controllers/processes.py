@@ -12,6 +12,7 @@ from pathlib import Path
 from controlplane.election import KEY_PREFIX
 from controlplane.store.api.kv_pb2 import KeyValue
 from controlplane.store.etcd import Etcd
+from podwire import errors
 from podwire.client import Client
 
 
@@ -88,6 +89,17 @@ class ControlPlane:
     async def start(self) -> None:
         for role in (self.api, self.scheduler, self.controllers):
             await role.start()
+        await self._serving()
+
+    async def _serving(self) -> None:
+        """The API answers; on a busy machine that takes longer than a client's patience."""
+        async with asyncio.timeout(60), self.client() as client:
+            while True:
+                try:
+                    await client.namespaces.list()
+                    return
+                except errors.Unavailable:
+                    continue
 
     async def kill(self) -> None:
         for role in (self.controllers, self.scheduler, self.api):

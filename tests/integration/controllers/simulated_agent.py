@@ -86,6 +86,8 @@ class SimulatedAgent:
                         # What was on its way when the last session ended may be lost.
                         self.look_again()
                         self.has_session.set()
+                    elif any(result.reason for result in message.statuses.results):
+                        self.look_again()
             except grpc.aio.AioRpcError:
                 pass  # The replica is gone: another session.
             self.has_session.clear()

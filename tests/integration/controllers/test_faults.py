@@ -50,7 +50,7 @@ async def test_scheduler_and_controllers_killed_again_and_again_still_come_to_ex
                     len(bound(shown)) == len(shown) == replicas
                     and {one.spec.containers[0].image for one in shown} == {image}
                 ),
-                timeout=40,
+                timeout=60,
             )
             await slices.until(lambda shown, replicas=replicas: ready_addresses(shown) == replicas)  # type: ignore[misc]
     assert "reconcile broke" not in control_plane.controllers.log
@@ -112,7 +112,7 @@ async def test_a_silent_node_takes_no_traffic_and_no_pods_until_its_agent_is_bac
         tasks["node2"].cancel()
         await asyncio.wait([tasks["node2"]])
         # The lease lives for 5 s, and in the first 10 s of its term the leader believes every node.
-        await nodes.until(lambda shown: readiness(shown) == {"node1": "True", "node2": "Unknown"}, timeout=30)
+        await nodes.until(lambda shown: readiness(shown) == {"node1": "True", "node2": "Unknown"})
         await slices.until(lambda shown: ready_addresses(shown) == 1)
         await client.deployments.update(deployment(6))
         await pods.until(lambda shown: len(bound(shown)) == 6)
@@ -148,8 +148,8 @@ async def test_an_api_that_was_away_longer_than_every_lease_marks_no_node(
         await control_plane.api.start()
         await client.pods.create(pod("after"))
         async with watching(client.pods) as pods:
-            await pods.until(lambda shown: len(bound(shown)) == 1, timeout=30)
-            await pods.until(lambda shown: [one.status.phase for one in shown] == ["Running"], timeout=30)
+            await pods.until(lambda shown: len(bound(shown)) == 1)
+            await pods.until(lambda shown: [one.status.phase for one in shown] == ["Running"])
     assert all(set(states.values()) == {"True"} for states in seen)
 
 
@@ -166,8 +166,8 @@ async def test_an_etcd_that_was_away_longer_than_every_lease_marks_no_node_and_w
         await asyncio.sleep(8)  # The leases live for 3 and 5 s; their end is what this waits for.
         await own_etcd_server.start()
         await updated(client, deployment(4))
-        await pods.until(lambda shown: len(bound(shown)) == 4, timeout=30)
-        await pods.until(lambda shown: {one.status.phase for one in shown} == {"Running"}, timeout=30)
+        await pods.until(lambda shown: len(bound(shown)) == 4)
+        await pods.until(lambda shown: {one.status.phase for one in shown} == {"Running"})
     assert all(set(states.values()) == {"True"} for states in seen)
 
 

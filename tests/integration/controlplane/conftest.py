@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -34,7 +35,21 @@ async def own_etcd_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 
 @pytest.fixture
 async def etcd(etcd_server: EtcdServer) -> AsyncIterator[Etcd]:
-    async with Etcd.connect([etcd_server.url]) as client:
+    async with connected(etcd_server) as client:
+        yield client
+
+
+@pytest.fixture
+async def own_etcd(own_etcd_server: EtcdServer) -> AsyncIterator[Etcd]:
+    async with connected(own_etcd_server) as client:
+        yield client
+
+
+@asynccontextmanager
+async def connected(server: EtcdServer) -> AsyncIterator[Etcd]:
+    """A client that has had an answer: a server that listens may still be choosing its leader."""
+    async with Etcd.connect([server.url]) as client:
+        await client.get(b"/", timeout=30.0)
         yield client
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
@@ -18,12 +17,6 @@ from tests.integration.controlplane.network import eventually, wire_to
 
 PREFIX = b"/test/"
 END = op.prefix_end(PREFIX)
-
-
-@pytest.fixture
-async def own_etcd(own_etcd_server: EtcdServer) -> AsyncIterator[Etcd]:
-    async with Etcd.connect([own_etcd_server.url]) as client:
-        yield client
 
 
 async def written_reliably(etcd: Etcd, key: bytes, value: bytes) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
@@ -158,10 +159,11 @@ class Runtime:
 
     async def start_container(self, prepared: Prepared) -> ObservedContainer:
         """The rest of `run_container`. Raises ContainerError."""
-        pid = await self._containers.start(prepared)
+        pid, at = await self._containers.start(prepared)
         exit = self._exits.noted(prepared.request.id)
         phase = Phase.EXITED if exit else Phase.RUNNING
-        return observed_container(prepared.record, phase=phase, pid=pid, exit=exit)
+        # As the record says from now on: its start must not look different to whoever observes it later.
+        return replace(observed_container(prepared.record, phase=phase, pid=pid, exit=exit), started_at=at)
 
     async def run_container(
         self,

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -91,8 +92,8 @@ class Containers:
                 rootfs = await self._prepare_snapshot(request)
             return Prepared(request, record, rootfs)
 
-    async def start(self, prepared: Prepared) -> int:
-        """Starts a prepared container, whose sandbox must run; its pid. Raises as `prepare` does."""
+    async def start(self, prepared: Prepared) -> tuple[int, datetime]:
+        """Starts a prepared container, whose sandbox must run; its pid, and when. Raises as `prepare` does."""
         request = prepared.request
         async with self._undone_on_failure(request, _RUN_ERROR):
             self.expect(request.id, request.uid)
@@ -107,8 +108,9 @@ class Containers:
             )
             self._exits.watch(request.id, pid)
             await self._records.start_task(request.id)
-            self._exits.started(request.id, labels.now())
-            return pid
+            at = labels.now()
+            self._exits.started(request.id, at)
+            return pid, at
 
     def expect(self, id: ContainerId, uid: PodUid) -> None:
         """Has the container's end noticed, and what it leaves behind cleared away."""

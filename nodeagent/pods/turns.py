@@ -1,7 +1,7 @@
 """Turns at what costs the machine most: starting sandboxes and containers.
 
-Started all at once, fifty pods fight for the same few cores and locks, and all of them become ready at the end. When they
-take turns, containers before sandboxes, the first are ready after the time of one and the last no later.
+Started all at once, fifty pods fight for the same few cores and locks, and all of them become ready at the end. When
+they take turns, containers before sandboxes, the first are ready after the time of one and the last no later.
 """
 
 from __future__ import annotations

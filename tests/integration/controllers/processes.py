@@ -89,21 +89,23 @@ class ControlPlane:
     async def start(self) -> None:
         for role in (self.api, self.scheduler, self.controllers):
             await role.start()
-        await self._serving()
-
-    async def _serving(self) -> None:
-        """The API answers; on a busy machine that takes longer than a client's patience."""
-        async with asyncio.timeout(60), self.client() as client:
-            while True:
-                try:
-                    await client.namespaces.list()
-                    return
-                except errors.Unavailable:
-                    continue
+        async with self.client() as client:
+            await serving(client)
 
     async def kill(self) -> None:
         for role in (self.controllers, self.scheduler, self.api):
             await role.kill()
+
+
+async def serving(client: Client) -> None:
+    """The API answers; on a busy machine that takes longer than a client's patience."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await client.namespaces.get("default")
+                return
+            except (errors.Unavailable, errors.NotFound):
+                continue
 
 
 async def elected(etcd: Etcd, role: str) -> KeyValue:

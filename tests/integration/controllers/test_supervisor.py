@@ -13,7 +13,7 @@ import pytest
 
 from podwire.client import Client
 from tests.integration.controllers.manifests import pod
-from tests.integration.controllers.processes import Role
+from tests.integration.controllers.processes import Role, serving
 from tests.integration.controlplane.etcd_server import EtcdServer
 
 
@@ -53,6 +53,7 @@ async def ended(descriptors: dict[str, int]) -> None:
 async def serves(supervisor: Role, name: str) -> None:
     """The API takes a pod."""
     async with Client.connect(f"unix:{supervisor.socket}") as client:
+        await serving(client)
         await client.pods.create(pod(name))
 
 

@@ -99,7 +99,7 @@ class Lab:
             if program is None:
                 await asyncio.to_thread(self._switch_off, host, lock)
             elif leader := processes.recorded(host.pidfile(program)):
-                await asyncio.to_thread(processes.kill, [leader, *processes.session_of(leader, host.netns)])
+                await asyncio.to_thread(processes.kill, [leader, *processes.group_of(leader, host.netns)])
 
     async def load(self, file: Path) -> list[str]:
         """Puts the images of a tar file into the lab's registry. Their names."""
@@ -278,7 +278,7 @@ class Lab:
         grace = programs.program(self.plan, host, name).grace
         if not processes.terminate(process, grace):
             self._report(f"{name} on {host.name} has not ended within {grace:g} s of SIGTERM; SIGKILL")
-        processes.kill([process, *processes.session_of(process, host.netns)])
+        processes.kill([process, *processes.group_of(process, host.netns)])
 
     def _switch_off(self, host: Host, lock: int) -> None:
         """What a power cut leaves of a host: its disk."""

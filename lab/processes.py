@@ -30,7 +30,7 @@ class Process:
     """A process at one moment. `started` is in clock ticks since the machine's boot."""
 
     pid: int
-    session: int
+    group: int
     started: int
     zombie: bool
 
@@ -39,7 +39,7 @@ class Process:
         """From a line of /proc/PID/stat; the name in it may hold blanks and parentheses (proc(5))."""
         fields = stat[stat.rindex(")") + 2 :].split()
         return cls(
-            pid=int(stat.split(" ", 1)[0]), session=int(fields[3]), started=int(fields[19]), zombie=fields[0] in "ZX"
+            pid=int(stat.split(" ", 1)[0]), group=int(fields[2]), started=int(fields[19]), zombie=fields[0] in "ZX"
         )
 
     @classmethod
@@ -121,12 +121,13 @@ def kill(processes: Iterable[Process], grace: float = 10.0) -> None:
                 raise TimeoutError(f"process {process.pid} does not end, {grace:g} s after SIGKILL")
 
 
-def session_of(leader: Process, netns: Path) -> list[Process]:
-    """A program and what it started in its own session, also where the program itself is gone by now.
+def group_of(leader: Process, netns: Path) -> list[Process]:
+    """A program and its children, also where the program itself is gone by now; not containerd's shims, which have
+    groups of their own to outlive it.
 
-    Only in its network namespace: a session's number is a pid, and may have become another's.
+    Only in its network namespace: a group's number is a pid, and may have become another's.
     """
-    return [process for process in inhabitants([netns]) if process.session == leader.pid]
+    return [process for process in inhabitants([netns]) if process.group == leader.pid]
 
 
 def inhabitants(namespaces: Collection[Path]) -> list[Process]:

@@ -94,11 +94,14 @@ async def undisturbed(space: Space) -> AsyncIterator[None]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    yield
-    for n, node in enumerate(cluster.nodes):
-        await space.apply(PROBE_POD.format(n=n, node=node))
-        await space.wait_for_pod(f"afterwards-{n}", is_ready)
-    report, _ = await traffic.communicate()
+    try:
+        yield
+        for n, node in enumerate(cluster.nodes):
+            await space.apply(PROBE_POD.format(n=n, node=node))
+            await space.wait_for_pod(f"afterwards-{n}", is_ready)
+    finally:
+        # The end of its input ends it.
+        report, _ = await traffic.communicate(b"")
     result = json.loads(report)
     assert result["failures"] == []
     assert result["fresh"] > 20 and result["kept"] > 20
@@ -210,7 +213,7 @@ async def test_after_everything_is_deleted_nothing_of_a_pod_is_left_on_any_node(
 async def traces(cluster: Cluster, node: str) -> dict[str, list[str]]:
     """All that pods leave on a node while they run, by kind of trace."""
     host = cluster.host(node)
-    ctr = ["ctr", "--address", str(host.run / "containerd.sock"), "--namespace", "k8s.io"]
+    ctr = ["ctr", "--address", str(host.run / "containerd" / "containerd.sock"), "--namespace", "k8s.io"]
 
     async def names(*command: str) -> list[str]:
         return sorted((await cluster.on(node, *command)).lines)

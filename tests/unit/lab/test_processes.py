@@ -11,7 +11,7 @@ STAT = "4711 (sh (x) y) S 1 4700 4699 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 9876
 
 
 def test_a_process_is_read_from_its_line_also_with_blanks_and_parentheses_in_its_name() -> None:
-    assert Process.parse(STAT) == Process(pid=4711, session=4699, started=987654, zombie=False)
+    assert Process.parse(STAT) == Process(pid=4711, group=4700, started=987654, zombie=False)
 
 
 def test_a_pid_file_that_was_never_written_tells_of_no_process(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_pid_that_another_process_has_now_is_not_killed() -> None:
     try:
         now = Process.now(stranger.pid)
         assert now is not None
-        recycled = Process(now.pid, now.session, now.started - 1, zombie=False)
+        recycled = Process(now.pid, now.group, now.started - 1, zombie=False)
         processes.kill([recycled])
         assert processes.terminate(recycled, grace=0.0)
         assert stranger.poll() is None

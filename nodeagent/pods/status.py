@@ -79,18 +79,24 @@ def build(sight: Sight) -> v1.PodStatus:
         status.pod_ips.add(ip=address)
     status.pod_ip = addresses[0] if addresses else ""
 
-    attempt = sandbox.attempt if sandbox is not None else history.next_sandbox_attempt(observed)
+    ended = history.outcome(pod, observed, replaced=sight.facts.replaced, reported_phase=sight.previous.phase)
+    attempt = history.next_sandbox_attempt(observed) if sandbox is None else sandbox.attempt
+    if sandbox is None and ended:
+        # A pod that is over has given its sandbox back, and waits for no other.
+        attempt -= 1
     is_initialized = history.initialized(pod, observed, attempt)
-    turn = _turn(pod, observed, attempt, is_initialized)
+    # Nothing holds back what is not to start any more.
+    turn = "" if ended else _turn(pod, observed, attempt, is_initialized)
+    apps_turn = is_initialized and not ended
     last = history.last_attempts(observed)
     for init in pod.spec.init_containers:
         status.init_container_statuses.append(
             _container(sight, init, last.get(init.name), init.name == turn, init=True)
         )
     for app in pod.spec.containers:
-        status.container_statuses.append(_container(sight, app, last.get(app.name), is_initialized, init=False))
+        status.container_statuses.append(_container(sight, app, last.get(app.name), apps_turn, init=False))
 
-    status.phase = _phase(sight, status, is_initialized)
+    status.phase = ended or _phase(sight, status, is_initialized)
     _conditions(sight, status, has_sandbox, is_initialized)
     return status
 
@@ -143,6 +149,9 @@ def _container(
 ) -> v1.ContainerStatus:
     status = v1.ContainerStatus(name=container.name, image=container.image, restart_count=0, ready=False, started=False)
     before = _previous(sight.previous, container.name)
+    if last is None and before is not None and before.state.HasField("terminated"):
+        # containerd has it no longer, as what never started; how it ended stays known.
+        return before
     ending = None
     if last is not None:
         status.restart_count = last.attempt
@@ -240,11 +249,6 @@ def _previous(status: v1.PodStatus, name: str) -> v1.ContainerStatus | None:
 
 
 def _phase(sight: Sight, status: v1.PodStatus, is_initialized: bool) -> str:
-    ended = history.outcome(
-        sight.pod, sight.observed, replaced=sight.facts.replaced, reported_phase=sight.previous.phase
-    )
-    if ended is not None:
-        return ended
     if not is_initialized:
         return "Pending"
     states = status.container_statuses

@@ -6,6 +6,9 @@ then. Nothing is retried here.
 
 from __future__ import annotations
 
+import os
+from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -14,9 +17,10 @@ from cni.errors import CniError
 from nodeagent.containerd.client import ContainerdError, RuntimeUnavailable
 from nodeagent.containers.errors import ContainerError, ImageError, SandboxError
 from nodeagent.containers.specs import Request
-from nodeagent.model import PodUid
+from nodeagent.model import Exit, ObservedContainer, Phase, PodUid
 from nodeagent.pods.backoff import IMAGE_PACE, NODE_PACE, START_PACE, Pace
 from nodeagent.pods.environment import CONFIG_ERROR, environment
+from nodeagent.pods.hashing import spec_hash
 from nodeagent.pods.memory import Memory
 from nodeagent.pods.planning import (
     EnsureImage,
@@ -150,8 +154,13 @@ class Steps:
             await self._prepare(pod, start)
         # Whatever becomes of it, it is prepared no longer.
         prepared = self._memory.prepared.pop(start)
-        async with self._with.turns.take(Urgency.CONTAINER):
-            started = await self._with.runtime.start_container(prepared)
+        try:
+            async with self._with.turns.take(Urgency.CONTAINER):
+                started = await self._with.runtime.start_container(prepared)
+        except ContainerError as error:
+            if pod.spec.restart_policy == "Never":
+                self._memory.keep_container(never_started(prepared.request, error.message, self._with.clock.now()))
+            raise
         self._memory.keep_container(started)
         log.info("container started", pod=key_of(pod), container=start.name, attempt=start.attempt)
         self._with.announce(pod, "Normal", "Created", f"Created container {start.name}", start.name)
@@ -201,6 +210,29 @@ class Steps:
         announce(pod, "Warning", "Failed", f'Failed to pull image "{image}": {error.message}', step.name)
         announce(pod, "Warning", "Failed", f"Error: {ERR_IMAGE_PULL}", step.name)
         announce(pod, "Normal", "BackOff", f'Back-off pulling image "{image}"', step.name)
+
+
+def never_started(request: Request, why: str, now: datetime) -> ObservedContainer:
+    """A container that could not be started and is not to be tried again, ended as Kubernetes reports it."""
+    return ObservedContainer(
+        id=request.id,
+        pod_uid=request.uid,
+        role=request.role,
+        name=request.container.name,
+        attempt=request.attempt,
+        spec_hash=spec_hash(request.container),
+        phase=Phase.EXITED,
+        image=request.image.name,
+        image_id=f"{request.image.name}@{request.image.digest}",
+        created_at=now,
+        started_at=None,
+        exit=Exit(128, now, "StartError", why),
+        pid=0,
+        backoff_seconds=request.backoff_seconds,
+        sandbox_attempt=request.sandbox_attempt,
+        # It wrote nothing.
+        log_path=Path(os.devnull),
+    )
 
 
 def _container(pod: v1.Pod, name: str) -> v1.Container:

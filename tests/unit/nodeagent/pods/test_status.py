@@ -138,6 +138,22 @@ def test_a_pod_that_succeeded_says_so_in_its_conditions() -> None:
     assert seen.container_statuses[0].state.terminated.reason == "Completed"
 
 
+def test_a_pod_that_is_over_stays_initialized_without_its_sandbox() -> None:
+    wanted = pod(container("web"), init=(container("one"),), restart="Never")
+    seen = status(wanted, observed(attempt("one", role=Role.INIT, code=0), attempt("web", code=1)))
+    assert seen.phase == "Failed"
+    assert condition(seen, "Initialized").status == "True"
+    assert condition(seen, "Ready").reason == "PodFailed"
+
+
+def test_a_pod_whose_initialization_failed_was_never_initialized() -> None:
+    wanted = pod(container("web"), init=(container("one"),), restart="Never")
+    seen = status(wanted, observed(attempt("one", role=Role.INIT, code=1)))
+    assert seen.phase == "Failed"
+    assert condition(seen, "Initialized").status == "False"
+    assert seen.container_statuses[0].state.waiting.reason == "PodInitializing"
+
+
 def test_a_pod_that_was_stopped_has_ended_whatever_its_restart_policy() -> None:
     there = observed(sandbox(), attempt(code=137))
     assert status(pod(), there, termination=Termination(at(0))).phase == "Failed"

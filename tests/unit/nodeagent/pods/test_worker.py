@@ -232,6 +232,20 @@ async def test_a_container_that_cannot_be_made_is_reported_and_tried_again(stage
     await stage.until_running()
 
 
+async def test_a_pod_that_never_restarts_fails_with_a_container_that_cannot_be_started(stage: Stage) -> None:
+    stage.runtime.failures["start_container"] = [ContainerError("RunContainerError", "no such program")]
+    stage.start(pod(restart="Never"))
+    await stage.until(lambda: bool(stage.statuses) and stage.status.phase == "Failed")
+    ended = stage.web.state.terminated
+    assert (ended.exit_code, ended.reason, ended.message) == (128, "StartError", "no such program")
+    assert stage.worker is not None
+    stage.worker.runtime_changed()
+    await stage.until(lambda: "observe_pod" in stage.runtime.calls and not stage.runtime.sandboxes)
+    await stage.clock.advance(600)
+    assert stage.web.state.terminated.reason == "StartError"
+    assert stage.runtime.calls.count("start_container web 0") == 1
+
+
 async def test_a_sandbox_that_cannot_be_made_is_told_and_tried_again(stage: Stage) -> None:
     stage.runtime.failures["run_sandbox"] = [SandboxError("no address is free")]
     stage.start(pod())

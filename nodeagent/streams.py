@@ -60,9 +60,7 @@ class Streams:
         else:
             container = last_attempts(worker.observed).get(name)
             if container is None or container.phase is Phase.CREATED:
-                raise errors.PreconditionFailed(
-                    f'container "{name}" in pod "{request.name}" is waiting to start: {_why(worker, name)}'
-                )
+                raise errors.PreconditionFailed(f'container "{name}" in pod "{request.name}" {_why(worker, name)}')
         tail = request.tail_lines if request.HasField("tail_lines") else None
         chunks = read_logs(
             container.log_path,
@@ -141,7 +139,10 @@ async def _feed(stream: Stream, process: ExecProcess) -> None:
 
 
 def _why(worker: PodWorker, name: str) -> str:
+    """Why a container has no log, as a phrase."""
     for container in (*worker.reported.container_statuses, *worker.reported.init_container_statuses):
         if container.name == name and container.state.waiting.reason:
-            return container.state.waiting.reason
-    return "ContainerCreating"
+            return f"is waiting to start: {container.state.waiting.reason}"
+        if container.name == name and container.state.HasField("terminated"):
+            return f"did not start: {container.state.terminated.message or container.state.terminated.reason}"
+    return "is waiting to start: ContainerCreating"

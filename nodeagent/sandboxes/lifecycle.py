@@ -187,8 +187,9 @@ class Sandboxes:
             )
             addresses = result.addresses
         self._write_files(pod, id, addresses)
-        if addresses:
-            await self._records.set_labels(id, {labels.ADDRESSES: " ".join(addresses)})
+        # From now on a missing task is a lost one. Written once, though pause may start a moment later.
+        started = {labels.ADDRESSES: " ".join(addresses), labels.STARTED_AT: labels.now().isoformat()}
+        await self._records.set_labels(id, started)
         return addresses
 
     def _write_files(self, pod: v1.Pod, id: ContainerId, addresses: tuple[str, ...]) -> None:
@@ -207,7 +208,6 @@ class Sandboxes:
             namespaces.pin_pid_namespace(pid, self.folder(id) / "pid")
         self._exits.watch(id, pid)
         await self._records.start_task(id)
-        self._exits.started(id, labels.now())
         return pid
 
     async def _end(self, id: ContainerId, uid: PodUid) -> None:

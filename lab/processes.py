@@ -116,9 +116,14 @@ def kill(processes: Iterable[Process], grace: float = 10.0) -> None:
             if pidfd is not None:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     for process in processes:
-        with _handle(process) as pidfd:
-            if pidfd is not None and not _wait_exit(pidfd, grace):
-                raise TimeoutError(f"process {process.pid} does not end, {grace:g} s after SIGKILL")
+        if not wait_exit(process, grace):
+            raise TimeoutError(f"process {process.pid} does not end, {grace:g} s after SIGKILL")
+
+
+def wait_exit(process: Process, seconds: float = 10.0) -> bool:
+    """Waits for a process to end. Whether it did."""
+    with _handle(process) as pidfd:
+        return pidfd is None or _wait_exit(pidfd, seconds)
 
 
 def group_of(leader: Process, netns: Path) -> list[Process]:

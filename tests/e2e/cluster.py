@@ -142,7 +142,8 @@ class Space:
                             pods.pop(event.object.metadata.name, None)
                         elif event.type != "BOOKMARK":
                             pods[event.object.metadata.name] = event.object
-                        if event.type != "BOOKMARK" and holds(list(pods.values())):
+                        # The bookmark after what is there already counts too: that may be nothing.
+                        if holds(list(pods.values())):
                             return list(pods.values())
         except TimeoutError:
             shown = "\n".join(map(str, pods.values()))

@@ -60,8 +60,8 @@ async def test_killing_the_control_plane_leaves_none_of_its_processes(lab: Lab) 
     try:
         # The roles end themselves when the kernel tells them that their supervisor has.
         async with asyncio.timeout(5):
-            while processes.inhabitants([host.netns]):
-                await asyncio.sleep(0.01)
+            while left := processes.inhabitants([host.netns]):
+                await asyncio.to_thread(processes.wait_exit, left[0])
     finally:
         await lab.start(host, "controlplane")
 

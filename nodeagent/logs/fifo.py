@@ -30,12 +30,13 @@ _libc.tee.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_uint
 
 
 class Scratch:
-    """A pipe that copies are made into, and a place where taken bytes go; one pair serves all streams."""
+    """A pipe that copies are made into, and memory where taken bytes go; both serve all streams."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         _enlarge(self._writer)
-        self._null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        # Written once, so that its pages are there: see `take`.
+        self._taken = bytearray(b"\n" * BATCH)
 
     def peek(self, fifo: int) -> bytes:
         """What is in `fifo`, at most BATCH bytes; they stay in it."""
@@ -48,12 +49,16 @@ class Scratch:
         return os.read(self._reader, copied) if copied else b""
 
     def take(self, fifo: int, count: int) -> None:
-        """Takes `count` bytes, which were seen before, out of `fifo`."""
+        """Takes `count` bytes, which were seen before, out of `fifo`; all of them, or none if we are killed.
+
+        A read of what is there into memory that is there cannot be interrupted. A splice to /dev/null can: SIGKILL
+        ends it between two pages, and the next process would find half a line.
+        """
         while count:
-            count -= os.splice(fifo, self._null, count)
+            count -= os.readv(fifo, [memoryview(self._taken)[:count]])
 
     def close(self) -> None:
-        for descriptor in (self._reader, self._writer, self._null):
+        for descriptor in (self._reader, self._writer):
             os.close(descriptor)
 
 

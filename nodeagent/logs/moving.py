@@ -186,9 +186,9 @@ class Mover:
         if not data:
             return 0
         stamp = self._clock.stamp(self._now_ns())
-        lines, count = cri.encode(data, stream.name, stamp, flush=last)
-        if not count and fifo.is_full(stream.descriptor):
-            # Many tiny writes fill a FIFO with less than one line.
+        lines, count = cri.encode(data, stream.name, stamp)
+        if not count and (last or fifo.is_full(stream.descriptor)):
+            # Less than one line is all there is, and no more comes; or many tiny writes fill the FIFO with it.
             lines, count = cri.encode(data, stream.name, stamp, flush=True)
         if not count:
             return 0

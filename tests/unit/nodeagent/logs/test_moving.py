@@ -106,6 +106,13 @@ def test_detaching_writes_what_is_left_and_forgets(bench: Bench) -> None:
     bench.mover.detach("c1")
 
 
+def test_detaching_cuts_no_line_between_two_batches(bench: Bench) -> None:
+    texts = [f"line {number}" for number in range(40_000)]
+    bench.write("".join(f"{text}\n" for text in texts).encode())
+    bench.mover.detach("c1")
+    assert bench.lines == [f"stdout F {text}" for text in texts]
+
+
 def test_attaching_again_changes_nothing_and_other_paths_are_refused(bench: Bench) -> None:
     bench.mover.attach(bench.attachment)
     with pytest.raises(BadRequest, match="other paths"):

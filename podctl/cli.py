@@ -93,6 +93,7 @@ create.add_command(create_namespace, "ns")
 @all_namespaces
 @no_headers
 @click.option("--show-labels", is_flag=True, help="A column with all labels.")
+@click.option("--show-managed-fields", is_flag=True, help="Who set which field, with -o yaml or json.")
 @ignore_not_found
 @click.pass_obj
 def get(
@@ -105,12 +106,13 @@ def get(
     all_namespaces: bool,
     no_headers: bool,
     show_labels: bool,
+    show_managed_fields: bool,
     ignore_not_found: bool,
 ) -> None:
     """Show objects: `get pods`, `get pod web -o yaml`, `get deploy/web svc/web`, `get pods,services -A`, `get all`."""
     from podctl.getting import Selection, View, get
 
-    view = View(output, all_namespaces, no_headers, show_labels)
+    view = View(output, all_namespaces, no_headers, show_labels, show_managed_fields)
     selection = Selection(labels, fields, ignore_not_found)
     _run(options, lambda session: get(session, words, selection, view, watch=watch))
 

@@ -28,6 +28,11 @@ class View:
     all_namespaces: bool = False
     no_headers: bool = False
     show_labels: bool = False
+    show_managed_fields: bool = False
+
+    def render(self, objects: Sequence[tuple[Kind, Any]], *, single: bool) -> str:
+        """Whole objects, in a format that is no table."""
+        return render(self.output, objects, single=single, show_managed_fields=self.show_managed_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ async def get(session: Session, words: Sequence[str], selection: Selection, view
         return await _watch(session, targets[0], selection, view)
     found, status = await _find(session, targets, selection, view)
     if not is_table(view.output):
-        sys.stdout.write(render(view.output, found, single=len(targets) == 1 and bool(targets[0].name)))
+        sys.stdout.write(view.render(found, single=len(targets) == 1 and bool(targets[0].name)))
         return status
     shown = 0
     for kind in dict.fromkeys(target.kind.name for target in targets):
@@ -151,7 +156,7 @@ class Printer:
             now = time.time()
             text = self._table.render(self._row(obj, now) for obj in objects)
         else:
-            text = "".join(render(self._view.output, [(self._kind, obj)], single=True) for obj in objects)
+            text = "".join(self._view.render([(self._kind, obj)], single=True) for obj in objects)
         sys.stdout.write(text)
         sys.stdout.flush()
 

@@ -25,11 +25,14 @@ def is_table(text: str) -> bool:
     return text in ("", "wide")
 
 
-def render(text: str, objects: Sequence[tuple[Kind, Any]], *, single: bool) -> str:
+def render(text: str, objects: Sequence[tuple[Kind, Any]], *, single: bool, show_managed_fields: bool = False) -> str:
     """The objects in the format `text`; `single` is whether one was asked for by name, which then stands alone."""
     if text == "name":
         return "".join(f"{qualified(kind, obj.metadata.name)}\n" for kind, obj in objects)
     trees = [manifest.to_tree(kind, obj) for kind, obj in objects]
+    if not show_managed_fields:
+        for tree in trees:
+            tree.get("metadata", {}).pop("managedFields", None)
     if single and len(trees) == 1:
         tree = trees[0]
     else:

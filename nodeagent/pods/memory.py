@@ -44,14 +44,16 @@ class Memory:
         )
 
     def keep_sandbox(self, sandbox: ObservedSandbox) -> None:
-        others = [known for known in self.observed.sandboxes if known.id != sandbox.id]
+        # An earlier try at the same attempt, which has another id, is gone.
+        others = [known for known in self.observed.sandboxes if known.attempt != sandbox.attempt]
         self._keep(sandboxes=(*others, sandbox))
 
     def drop_sandbox(self, sandbox: ObservedSandbox) -> None:
         self._keep(sandboxes=tuple(known for known in self.observed.sandboxes if known.id != sandbox.id))
 
     def keep_container(self, container: ObservedContainer) -> None:
-        others = [known for known in self.observed.containers if known.id != container.id]
+        this = (container.name, container.attempt)
+        others = [known for known in self.observed.containers if (known.name, known.attempt) != this]
         self._keep(containers=(*others, container))
 
     def drop_container(self, container: ObservedContainer) -> None:

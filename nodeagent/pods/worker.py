@@ -136,20 +136,26 @@ class PodWorker:
         if self._unsaved and not self.gone:
             self._unsaved = False
             await self._surroundings.checkpoints.save(self.pod, self.reported)
-        if self._stale and not await self._look():
-            return
+        look_again = await self._look() if self._stale else None
         now = self._surroundings.clock.now()
         self._note_endings()
         self._follow_probes(owner)
+        # Where containerd cannot be asked nothing is done, but probes go on and their verdicts are reported.
+        wake_at = look_again or self._act(owner, now)
+        self._set_timer(wake_at, await self._report(now))
+
+    def _act(self, owner: asyncio.TaskGroup, now: datetime) -> datetime | None:
+        """Begins the steps that are due; when the next becomes due by itself."""
         facts = self._memory.facts(now, self._operations, self._probes.unhealthy, self.reported.phase)
         planned = plan(self.pod, self.observed, facts)
         for step in planned.steps:
             self._begin(owner, step, now)
         if self._memory.termination is not None:
             self._cancel_pulls()
-        self._set_timer(planned.wake_at, await self._report(now))
+        return planned.wake_at
 
-    async def _look(self) -> bool:
+    async def _look(self) -> datetime | None:
+        """Observes the pod; None, or when to try again."""
         while True:
             self._stale = False
             before = self._memory.changes
@@ -157,13 +163,11 @@ class PodWorker:
                 observed = await self._surroundings.runtime.observe_pod(self.uid)
             except RuntimeUnavailable:
                 self._stale = True
-                again = self._surroundings.clock.now() + timedelta(seconds=self._look_again.next())
-                self._set_timer(again)
-                return False
+                return self._surroundings.clock.now() + timedelta(seconds=self._look_again.next())
             if before == self._memory.changes:
                 self._look_again.reset()
                 self._memory.observed = observed
-                return True
+                return None
 
     def _begin(self, owner: asyncio.TaskGroup, step: Step, now: datetime) -> None:
         under_way = self._operations.get(step.key)

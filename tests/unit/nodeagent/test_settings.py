@@ -41,9 +41,7 @@ def test_several_replicas_and_labels_are_taken_apart(tmp_path: Path) -> None:
         (["--api=unix:/s", "--node-ip=node1"], "'node1' does not appear to be an IPv4 or IPv6 address"),
     ],
 )
-def test_wrong_arguments_are_explained(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_arguments_are_explained(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(["run", *NEEDED, *arguments])
     assert message in capsys.readouterr().err

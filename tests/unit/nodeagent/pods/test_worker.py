@@ -270,6 +270,18 @@ async def test_while_containerd_is_away_nothing_is_lost(stage: Stage) -> None:
     assert len(stage.runtime.containers) == 2
 
 
+async def test_while_containerd_is_away_readiness_is_reported(stage: Stage) -> None:
+    stage.start(pod(with_readiness(period_seconds=5, failure_threshold=1)))
+    await stage.until(lambda: bool(stage.statuses) and stage.is_ready())
+    stage.runtime.failures["observe_pod"] = [RuntimeUnavailable("connection refused")] * 100
+    assert stage.worker is not None
+    stage.worker.runtime_changed()
+    stage.answer = Answer(Result.FAILURE, "HTTP probe failed with statuscode: 404")
+    await stage.clock.advance(5)
+    await stage.until(lambda: not stage.is_ready())
+    assert stage.runtime.failures["observe_pod"]
+
+
 async def test_a_restarted_agent_touches_no_healthy_container(stage: Stage) -> None:
     wanted = pod(with_readiness(period_seconds=10))
     stage.start(wanted)

@@ -20,7 +20,7 @@ class Outcome(StrEnum):
 
 
 def last_sandbox(observed: ObservedPod) -> ObservedSandbox | None:
-    return max(observed.sandboxes, key=lambda sandbox: sandbox.attempt, default=None)
+    return max(observed.sandboxes, key=_standing, default=None)
 
 
 def next_sandbox_attempt(observed: ObservedPod) -> int:
@@ -35,9 +35,14 @@ def last_attempts(observed: ObservedPod) -> Mapping[str, ObservedContainer]:
     last: dict[str, ObservedContainer] = {}
     for container in observed.containers:
         known = last.get(container.name)
-        if known is None or container.attempt > known.attempt:
+        if known is None or _standing(container) > _standing(known):
             last[container.name] = container
     return last
+
+
+def _standing(part: ObservedSandbox | ObservedContainer) -> tuple[int, int]:
+    """Later attempts count more, and of two tries at one attempt the one that got further: what runs, above all."""
+    return part.attempt, (Phase.CREATED, Phase.EXITED, Phase.RUNNING).index(part.phase)
 
 
 def previous_attempt(observed: ObservedPod, name: str) -> ObservedContainer | None:

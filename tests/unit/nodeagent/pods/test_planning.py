@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nodeagent.model import Phase, Role
+from nodeagent.model import ContainerId, Phase, Role
 from nodeagent.pods.backoff import Failure
 from nodeagent.pods.planning import (
     EnsureImage,
@@ -84,6 +84,12 @@ def test_a_sandbox_that_was_made_and_not_started_is_taken_up() -> None:
 def test_a_container_that_was_made_and_not_started_is_taken_up() -> None:
     there = observed(sandbox(), attempt(number=3, phase=Phase.CREATED, backoff=20))
     assert plan(pod(), there, facts()).steps == (StartContainer(Start("web", Role.APP, 3, 0, 20)),)
+
+
+def test_of_two_tries_at_one_attempt_the_one_that_runs_counts() -> None:
+    left = replace(attempt(phase=Phase.CREATED), id=ContainerId("left"))
+    assert plan(pod(), observed(sandbox(), left, attempt()), facts()).steps == ()
+    assert plan(pod(), observed(sandbox(), attempt(), left), facts()).steps == ()
 
 
 def test_a_running_pod_needs_nothing() -> None:

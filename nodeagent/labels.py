@@ -1,11 +1,9 @@
-"""How containers and sandboxes are called in containerd, and what their labels say: the agent's memory.
-
-Names are computed, never drawn: an agent that was killed between any two steps finds under the same name what it left.
-"""
+"""How containers and sandboxes are called in containerd, and what their labels say: the agent's memory."""
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,23 +33,33 @@ EXIT_REASON: Final = "podwire.io/exit-reason"
 EXIT_MESSAGE: Final = "podwire.io/exit-message"
 
 
-def sandbox_id(uid: PodUid, attempt: int) -> ContainerId:
-    return ContainerId(f"{uid}-s{attempt}")
+def nonce() -> str:
+    """What tells one try to run an attempt from another (see nodeagent/register.py)."""
+    return secrets.token_hex(4)
 
 
-def container_id(uid: PodUid, name: str, attempt: int) -> ContainerId:
+def sandbox_id(uid: PodUid, attempt: int, nonce: str) -> ContainerId:
+    return ContainerId(f"{uid}-s{attempt}-{nonce}")
+
+
+def container_id(uid: PodUid, name: str, attempt: int, nonce: str) -> ContainerId:
     """At most 76 characters, containerd's limit, whatever the container's name."""
-    return ContainerId(f"{uid}-{hashlib.sha256(name.encode()).hexdigest()[:8]}-{attempt}")
+    return ContainerId(f"{uid}-{hashlib.sha256(name.encode()).hexdigest()[:8]}-{attempt}-{nonce}")
 
 
 def pod_of_sandbox(id: str) -> PodUid:
     """The pod whose sandbox is called `id`."""
-    return PodUid(id.rpartition("-s")[0])
+    return PodUid(id.rsplit("-", 2)[0])
 
 
 def pod_of_container(id: str) -> PodUid:
     """The pod whose container is called `id`."""
-    return PodUid(id.rsplit("-", 2)[0])
+    return PodUid(id.rsplit("-", 3)[0])
+
+
+def selector(uid: PodUid | None = None) -> str:
+    """The filter, in containerd's language, that finds the records of a pod, or of all pods."""
+    return f'labels."{POD_UID}"' if uid is None else f'labels."{POD_UID}"=="{uid}"'
 
 
 def exit_labels(exit: Exit) -> dict[str, str]:

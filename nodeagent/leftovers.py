@@ -20,6 +20,7 @@ from nodeagent.containers.exec import Execs
 from nodeagent.containers.lifecycle import Containers
 from nodeagent.model import ContainerId, PodUid, Role
 from nodeagent.observing import Observer
+from nodeagent.register import Register
 from nodeagent.runtime_settings import RuntimeSettings
 from nodeagent.sandboxes.cgroups import Cgroups
 from nodeagent.sandboxes.lifecycle import Sandboxes
@@ -33,6 +34,7 @@ class Leftovers:
         settings: RuntimeSettings,
         client: Client,
         records: Records,
+        register: Register,
         observer: Observer,
         sandboxes: Sandboxes,
         containers: Containers,
@@ -43,6 +45,7 @@ class Leftovers:
         self._settings = settings
         self._client = client
         self._records = records
+        self._register = register
         self._observer = observer
         self._sandboxes = sandboxes
         self._containers = containers
@@ -68,6 +71,7 @@ class Leftovers:
         await self._cgroups.remove(self._settings.pod_cgroup(uid))
         for folder in self._settings.log_dir.glob(f"*_{uid}"):
             shutil.rmtree(folder, ignore_errors=True)
+        self._register.drop_pod(uid)
 
     async def sweep(self, keep: Collection[PodUid]) -> None:
         """Removes what is there of pods that are not in `keep`, and what belongs to no pod. Raises ContainerdError.

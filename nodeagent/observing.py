@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from nodeagent import labels
 from nodeagent.containerd.client import NotFound
@@ -27,21 +26,23 @@ from nodeagent.model import (
     PodUid,
     Role,
 )
+from nodeagent.register import Register
 from nodeagent.sandboxes.lifecycle import Sandboxes
-
-_OURS: Final = f'labels."{labels.POD_UID}"'
 
 
 class Observer:
-    def __init__(self, records: Records, exits: Exits, sandboxes: Sandboxes, containers: Containers) -> None:
+    def __init__(
+        self, records: Records, register: Register, exits: Exits, sandboxes: Sandboxes, containers: Containers
+    ) -> None:
         self._records = records
+        self._register = register
         self._exits = exits
         self._sandboxes = sandboxes
         self._containers = containers
 
     async def records(self, uid: PodUid | None = None) -> Sequence[Record]:
         """The records of a pod, or of all of them."""
-        return await self._records.list(_OURS if uid is None else f'{_OURS}=="{uid}"')
+        return await self._records.list(labels.selector(uid))
 
     async def pods(self) -> dict[PodUid, ObservedPod]:
         """Every pod that containerd has anything of. A call to every shim: for starts, not for hot paths."""
@@ -50,7 +51,9 @@ class Observer:
         by_pod: dict[PodUid, list[Record]] = defaultdict(list)
         for record in records:
             by_pod[PodUid(record.labels[labels.POD_UID])].append(record)
-        return {uid: await self._pod(uid, found, tasks) for uid, found in by_pod.items()}
+        observed = {uid: await self._pod(uid, found, tasks) for uid, found in by_pod.items()}
+        self._register.saw_all()
+        return observed
 
     async def pod(self, uid: PodUid) -> ObservedPod:
         """What containerd has of one pod."""
@@ -61,6 +64,7 @@ class Observer:
         return await self._pod(uid, records, {id: task for id, task in zip(asked, tasks, strict=True) if task})
 
     async def _pod(self, uid: PodUid, records: Sequence[Record], tasks: Mapping[str, Task]) -> ObservedPod:
+        self._register.saw(uid, records)
         sandboxes: list[ObservedSandbox] = []
         containers: list[ObservedContainer] = []
         namespace = name = ""

@@ -2,7 +2,7 @@
 
 containerd remembers; nothing here has to survive the process. Whoever calls is told what is and does one thing after
 another for a pod; different pods at the same time. A call that fails leaves nothing half done, and one that was cut off
-by a kill is found and cleared away by the next call, since all names are computed.
+by a kill is found by its labels and cleared away by the next call.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from nodeagent.model import (
     Role,
 )
 from nodeagent.observing import Observer, observed_container
+from nodeagent.register import Register
 from nodeagent.runtime_settings import RuntimeSettings
 from nodeagent.sandboxes.cgroups import Cgroups, Mode
 from nodeagent.sandboxes.lifecycle import Sandboxes
@@ -81,13 +82,15 @@ class Runtime:
             )
             owner = await undo.enter_async_context(Background())
             records = Records(client, runc_root=settings.runc_root, snapshotter=settings.snapshotter)
+            register = Register(records)
             self._exits = Exits(records, cgroups, owner, self._changes.tell)
             self._execs = Execs(client, records, cgroups, settings.pipes, owner)
             self._pulls = ImagePulls(Images(client), owner)
-            self._sandboxes = Sandboxes(settings, records, self._exits, cgroups, lambda: self._network)
+            self._sandboxes = Sandboxes(settings, records, register, self._exits, cgroups, lambda: self._network)
             self._containers = Containers(
                 settings,
                 records,
+                register,
                 self._exits,
                 cgroups,
                 self._sandboxes,
@@ -95,11 +98,12 @@ class Runtime:
                 LogPump(settings.logs_socket),
                 Specs(private_cgroups=cgroups.mode is Mode.V2, seccomp_profiles=settings.seccomp_profiles),
             )
-            self._observer = Observer(records, self._exits, self._sandboxes, self._containers)
+            self._observer = Observer(records, register, self._exits, self._sandboxes, self._containers)
             self._leftovers = Leftovers(
                 settings,
                 client,
                 records,
+                register,
                 self._observer,
                 self._sandboxes,
                 self._containers,
@@ -159,11 +163,12 @@ class Runtime:
 
     async def start_container(self, prepared: Prepared) -> ObservedContainer:
         """The rest of `run_container`. Raises ContainerError."""
-        pid, at = await self._containers.start(prepared)
-        exit = self._exits.noted(prepared.request.id)
+        started = await self._containers.start(prepared)
+        exit = self._exits.noted(ContainerId(started.record.id))
         phase = Phase.EXITED if exit else Phase.RUNNING
+        observed = observed_container(started.record, phase=phase, pid=started.pid, exit=exit)
         # As the record says from now on: its start must not look different to whoever observes it later.
-        return replace(observed_container(prepared.record, phase=phase, pid=pid, exit=exit), started_at=at)
+        return replace(observed, started_at=started.at)
 
     async def run_container(
         self,

@@ -5,7 +5,6 @@ Whatever is gone already counts as removed, so that a clean-up that was cut shor
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +16,12 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from nodeagent.containerd.api import containers_pb2, runc_options_pb2, snapshots_pb2, tasks_pb2, types_pb2
-from nodeagent.containerd.client import LONG, AlreadyExists, Client, ContainerdError, FailedPrecondition, NotFound
+from nodeagent.containerd.client import LONG, Client, ContainerdError, FailedPrecondition, NotFound
 from nodeagent.containerd.events import moment
 
 _RUNTIME: Final = "io.containerd.runc.v2"
 _RUNC_OPTIONS: Final = "containerd.runc.v1.Options"
 _SPEC: Final = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
-
-_UNDOING_LOOKS: Final = 50
-_UNDOING_INTERVAL: Final = 0.1
-"""Seconds between looks whether containerd has removed the folder of a create that it gave up."""
 
 Record = containers_pb2.Container
 
@@ -107,18 +102,14 @@ class Records:
     async def prepare_snapshot(
         self, key: str, parent: str, labels: Mapping[str, str], *, lease: str = ""
     ) -> Sequence[types_pb2.Mount]:
-        """Makes the writable file system of the record called `key`; one that a killed agent left is made anew.
+        """Makes the writable file system of the record called `key`. Raises NotFound where the parent is not there.
 
-        Where the record does not exist yet, it must belong to a lease. Raises NotFound where the parent is not there.
+        Where the record does not exist yet, it must belong to a lease.
         """
         request = snapshots_pb2.PrepareSnapshotRequest(
             snapshotter=self._snapshotter, key=key, parent=parent, labels=labels
         )
-        try:
-            return (await self._client.call(self._client.snapshots.Prepare, request, lease=lease)).mounts
-        except AlreadyExists:
-            await self.remove_snapshot(key)
-            return (await self._client.call(self._client.snapshots.Prepare, request, lease=lease)).mounts
+        return (await self._client.call(self._client.snapshots.Prepare, request, lease=lease)).mounts
 
     async def view(self, key: str, parent: str, lease: str) -> Sequence[types_pb2.Mount]:
         """A read-only look at `parent`, which belongs to `lease`."""
@@ -150,20 +141,10 @@ class Records:
         stderr: str = "",
         terminal: bool = False,
     ) -> int:
-        """Makes the container's first process, which waits to be started; its pid.
-
-        Where containerd is still undoing a create of an agent that was killed, it is waited for.
-        """
+        """Makes the container's first process, which waits to be started; its pid."""
         request = tasks_pb2.CreateTaskRequest(
             container_id=id, rootfs=rootfs, stdin=stdin, stdout=stdout, stderr=stderr, terminal=terminal
         )
-        for _ in range(_UNDOING_LOOKS):
-            try:
-                return (await self._client.call(self._client.tasks.Create, request, timeout=LONG)).pid
-            except ContainerdError as error:
-                if "file exists" not in str(error):
-                    raise
-            await asyncio.sleep(_UNDOING_INTERVAL)
         return (await self._client.call(self._client.tasks.Create, request, timeout=LONG)).pid
 
     async def start_task(self, id: str) -> None:

@@ -1,8 +1,9 @@
 """Creating, starting, stopping and removing containers.
 
 The record is made first: it names the snapshot that is made next, so that containerd's garbage collector finds an owner
-for it at any time, and an agent that was killed in between finds the record. Everything else of a container has its
-name. What does not need the sandbox to run (`prepare`) is apart from what does (`start`), so that the two overlap.
+for it at any time, and an agent that was killed in between finds the record by its labels. Everything else of a
+container has the record's name. What does not need the sandbox to run (`prepare`) is apart from what does (`start`), so
+that the two overlap.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ import structlog
 
 from nodeagent import labels
 from nodeagent.containerd.api import types_pb2
-from nodeagent.containerd.client import AlreadyExists, ContainerdError, NotFound, RuntimeUnavailable
+from nodeagent.containerd.client import ContainerdError, NotFound, RuntimeUnavailable
 from nodeagent.containerd.records import Record, Records
 from nodeagent.containerd.references import parse
 from nodeagent.containers.accounts import AccountsReader
@@ -34,6 +35,7 @@ from nodeagent.containers.specs import Request, Specs
 from nodeagent.model import ContainerId, Exit, Image, PodUid
 from nodeagent.pods.hashing import spec_hash
 from nodeagent.processes import Process
+from nodeagent.register import Register
 from nodeagent.runtime_settings import RuntimeSettings
 from nodeagent.sandboxes import files
 from nodeagent.sandboxes.cgroups import Cgroups
@@ -50,11 +52,21 @@ _KILL_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A container that only its start is missing from; `record` is what containerd knows of it."""
+    """A container that only its start in `sandbox` is missing from; `record` is what containerd knows of it."""
 
     request: Request
     record: Record
     rootfs: Sequence[types_pb2.Mount]
+    sandbox: ContainerId
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A container that runs, or ran."""
+
+    record: Record
+    pid: int
+    at: datetime
 
 
 class Containers:
@@ -64,6 +76,7 @@ class Containers:
         self,
         settings: RuntimeSettings,
         records: Records,
+        register: Register,
         exits: Exits,
         cgroups: Cgroups,
         sandboxes: Sandboxes,
@@ -73,6 +86,7 @@ class Containers:
     ) -> None:
         self._settings = settings
         self._records = records
+        self._register = register
         self._exits = exits
         self._cgroups = cgroups
         self._sandboxes = sandboxes
@@ -86,15 +100,22 @@ class Containers:
         Raises ContainerError, RuntimeUnavailable; then nothing is left.
         """
         async with self._undone_on_failure(request, _CREATE_ERROR):
-            record = await self._record(request)
+            for earlier in await self._register.tries(request.uid, request.container.name, request.attempt):
+                await self.remove(earlier, request.uid, self.log_path(request))
+            self._register.add(request.uid, request.container.name, request.attempt, request.id)
+            sandbox = self._register.sandbox(request.uid, request.sandbox_attempt)
+            record = await self._record(request, sandbox)
             async with asyncio.TaskGroup() as owner:
                 owner.create_task(self._make_pipes(request), name=f"pipes of {request.id}")
                 rootfs = await self._prepare_snapshot(request)
-            return Prepared(request, record, rootfs)
+            return Prepared(request, record, rootfs, sandbox)
 
-    async def start(self, prepared: Prepared) -> tuple[int, datetime]:
-        """Starts a prepared container, whose sandbox must run; its pid, and when. Raises as `prepare` does."""
+    async def start(self, prepared: Prepared) -> Started:
+        """Starts a prepared container, whose sandbox must run. Raises as `prepare` does."""
         request = prepared.request
+        if prepared.sandbox != self._register.sandbox(request.uid, request.sandbox_attempt):
+            # The try to make the sandbox that it was prepared for has failed, and another one came about.
+            return await self.start(await self.prepare(replace(request, nonce=labels.nonce())))
         async with self._undone_on_failure(request, _RUN_ERROR):
             self.expect(request.id, request.uid)
             pipes = self.pipes(request.id)
@@ -110,7 +131,7 @@ class Containers:
             await self._records.start_task(request.id)
             at = labels.now()
             self._exits.started(request.id, at)
-            return pid, at
+            return Started(prepared.record, pid, at)
 
     def expect(self, id: ContainerId, uid: PodUid) -> None:
         """Has the container's end noticed, and what it leaves behind cleared away."""
@@ -155,6 +176,7 @@ class Containers:
             file.unlink(missing_ok=True)
         await self._cgroups.remove(self._settings.cgroup(uid, id))
         await self._records.delete(id)
+        self._register.drop(uid, id)
 
     async def clear_pipes(self, id: ContainerId) -> None:
         """Removes the container's pipes, once what is in them is in its log. Raises LogPumpError."""
@@ -171,18 +193,13 @@ class Containers:
         pod = self._settings.pod_logs(request.uid, metadata.namespace, metadata.name)
         return pod / request.container.name / f"{request.attempt}.log"
 
-    async def _record(self, request: Request) -> Record:
+    async def _record(self, request: Request, sandbox: ContainerId) -> Record:
         accounts = await self._accounts.read(request.image.chain_id)
-        surroundings = self._sandboxes.surroundings(request.pod, request.sandbox, request.id)
+        surroundings = self._sandboxes.surroundings(request.pod, sandbox, request.id)
         spec = self._specs.container(request, surroundings, accounts, files.hostname(request.pod))
-        remembered = self._labels(request)
-        image = request.image.name
-        try:
-            return await self._records.create(request.id, spec, remembered, image=image, snapshot=True)
-        except AlreadyExists:
-            # A killed agent had begun it.
-            await self.remove(request.id, request.uid, self.log_path(request))
-            return await self._records.create(request.id, spec, remembered, image=image, snapshot=True)
+        return await self._records.create(
+            request.id, spec, self._labels(request), image=request.image.name, snapshot=True
+        )
 
     async def _prepare_snapshot(self, request: Request) -> Sequence[types_pb2.Mount]:
         found = {labels.POD_UID: request.uid}
@@ -196,11 +213,10 @@ class Containers:
     async def _make_pipes(self, request: Request) -> None:
         """The FIFOs, with the log pump reading them: a task without a reader hangs while it is created."""
         folder = self.pipes(request.id)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
         names = ["stdout"] if request.container.tty else ["stdout", "stderr"]
         # Nobody writes to the input yet: whoever attaches will. Until then its reader waits.
         for name in [*names, "stdin"] if request.container.stdin else names:
-            (folder / name).unlink(missing_ok=True)
             os.mkfifo(folder / name, 0o600)
         stderr = None if request.container.tty else folder / "stderr"
         await self._pump.attach(request.id, stdout=folder / "stdout", stderr=stderr, log=self.log_path(request))

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ _NOT_DEVICES: Final = frozenset({"pts", "shm", "fd", "mqueue", "console", ".lxc"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A container that the pod's worker wants to run."""
+    """A container that the pod's worker wants to run. Each has a name of its own, which its nonce makes different."""
 
     pod: v1.Pod
     container: v1.Container
@@ -36,6 +36,7 @@ class Request:
     mounts: Sequence[Mount]
     env: Sequence[tuple[str, str]]
     backoff_seconds: float
+    nonce: str = field(default_factory=labels.nonce)
 
     @property
     def uid(self) -> PodUid:
@@ -43,11 +44,7 @@ class Request:
 
     @property
     def id(self) -> ContainerId:
-        return labels.container_id(self.uid, self.container.name, self.attempt)
-
-    @property
-    def sandbox(self) -> ContainerId:
-        return labels.sandbox_id(self.uid, self.sandbox_attempt)
+        return labels.container_id(self.uid, self.container.name, self.attempt, self.nonce)
 
 
 class Specs:

@@ -1,8 +1,7 @@
 """Making and removing sandboxes: namespaces, network, cgroup, pause.
 
 What takes long is done at the same time: the network is set up while containerd starts pause, since the namespaces are
-pinned before both. A sandbox is named by its pod and attempt, so a call that comes after a kill first clears away what
-the last one left under that name; a failure clears away its own.
+pinned before both. A call first clears away what an earlier one left of the same attempt; one that fails, its own.
 """
 
 from __future__ import annotations
@@ -18,13 +17,14 @@ import structlog
 from cni.errors import CniError
 from cni.runner import Network, PortMapping
 from nodeagent import labels
-from nodeagent.containerd.client import AlreadyExists, ContainerdError, RuntimeUnavailable
+from nodeagent.containerd.client import ContainerdError, RuntimeUnavailable
 from nodeagent.containerd.events import moment
 from nodeagent.containerd.records import Record, Records
 from nodeagent.containers import oci
 from nodeagent.containers.errors import SandboxError
 from nodeagent.containers.exits import Exits
 from nodeagent.model import ContainerId, ObservedSandbox, Phase, PodUid, Role
+from nodeagent.register import SANDBOX, Register
 from nodeagent.runtime_settings import RuntimeSettings
 from nodeagent.sandboxes import files, namespaces, pause
 from nodeagent.sandboxes.cgroups import Cgroups, Mode
@@ -64,12 +64,14 @@ class Sandboxes:
         self,
         settings: RuntimeSettings,
         records: Records,
+        register: Register,
         exits: Exits,
         cgroups: Cgroups,
         network: Callable[[], Network | None],
     ) -> None:
         self._settings = settings
         self._records = records
+        self._register = register
         self._exits = exits
         self._cgroups = cgroups
         self._network = network
@@ -97,19 +99,25 @@ class Sandboxes:
     async def run(self, pod: v1.Pod, attempt: int) -> ObservedSandbox:
         """A running sandbox with its addresses. Raises SandboxError, RuntimeUnavailable."""
         uid = PodUid(pod.metadata.uid)
-        id = labels.sandbox_id(uid, attempt)
         network = None if pod.spec.host_network else self._network()
         if network is None and not pod.spec.host_network:
             raise SandboxError(_NO_NETWORK)
+        for earlier in await self._register.tries(uid, SANDBOX, attempt):
+            await self.remove(earlier, uid)
+        id = self._register.sandbox(uid, attempt)
+        self._register.add(uid, SANDBOX, attempt, id)
         try:
             return await self._run(pod, id, attempt, network)
         except BaseException as error:
             await asyncio.shield(self._undo(id, uid))
-            if isinstance(error, BaseExceptionGroup):
-                error = error.exceptions[0]
-            if isinstance(error, (ContainerdError, CniError, OSError)) and not isinstance(error, RuntimeUnavailable):
-                raise SandboxError(str(error)) from error
-            raise error from None
+            failure: BaseException = error
+            while isinstance(failure, BaseExceptionGroup):
+                failure = failure.exceptions[0]
+            if isinstance(failure, (ContainerdError, CniError, OSError)) and not isinstance(
+                failure, RuntimeUnavailable
+            ):
+                raise SandboxError(str(failure)) from failure
+            raise failure from None
 
     async def remove(self, id: ContainerId, uid: PodUid) -> None:
         """Removes all of a sandbox, however much of it is there; the record that remembers it last.
@@ -127,14 +135,14 @@ class Sandboxes:
         await self._cgroups.remove(self._settings.cgroup(uid, id))
         await self._exits.forget(id)
         await self._records.delete(id)
+        self._register.drop(uid, id)
 
     async def _run(self, pod: v1.Pod, id: ContainerId, attempt: int, network: Network | None) -> ObservedSandbox:
         uid = PodUid(pod.metadata.uid)
-        try:
-            record = await self._begin(pod, id, attempt)
-        except* AlreadyExists:
-            await self.remove(id, uid)
-            record = await self._begin(pod, id, attempt)
+        async with asyncio.TaskGroup() as owner:
+            making = owner.create_task(self._record(pod, id, attempt), name=f"record of {id}")
+            owner.create_task(self._prepare_folder(pod, id), name=f"folder of {id}")
+        record = making.result()
         async with asyncio.TaskGroup() as owner:
             addresses = owner.create_task(self._connect(pod, id, network), name=f"network of {id}")
             pid = owner.create_task(self._start(pod, id, uid), name=f"pause of {id}")
@@ -145,13 +153,6 @@ class Sandboxes:
             created_at=moment(record.created_at),
             pid=pid.result(),
         )
-
-    async def _begin(self, pod: v1.Pod, id: ContainerId, attempt: int) -> Record:
-        """The record, and what is pinned and mounted. A folder that has no record is found by its name."""
-        async with asyncio.TaskGroup() as owner:
-            record = owner.create_task(self._record(pod, id, attempt), name=f"record of {id}")
-            owner.create_task(self._prepare_folder(pod, id), name=f"folder of {id}")
-        return record.result()
 
     async def _record(self, pod: v1.Pod, id: ContainerId, attempt: int) -> Record:
         surroundings = self.surroundings(pod, id, id)
@@ -169,7 +170,6 @@ class Sandboxes:
 
     async def _prepare_folder(self, pod: v1.Pod, id: ContainerId) -> None:
         folder = self.folder(id)
-        namespaces.remove(folder)
         kinds = tuple(pin.name for pin in pins(pod, folder).values() if pin is not None and pin.name != "pid")
         await namespaces.create(folder, kinds, hostname=files.hostname(pod))
         if not pod.spec.host_ipc:

@@ -9,16 +9,21 @@ UID = PodUid("6f1f2a58-1b3e-4b5d-9c55-3f8f6f1f2a58")
 
 
 def test_names_are_short_enough_for_containerd_and_lead_back_to_the_pod() -> None:
-    container = labels.container_id(UID, "x" * 253, 123456)
-    sandbox = labels.sandbox_id(UID, 123456)
+    container = labels.container_id(UID, "x" * 253, 123456, "a1b2c3d4")
+    sandbox = labels.sandbox_id(UID, 123456, "a1b2c3d4")
     assert len(container) <= 76 and len(sandbox) <= 76
     assert labels.pod_of_container(container) == UID
     assert labels.pod_of_sandbox(sandbox) == UID
 
 
 def test_containers_of_a_pod_have_different_names() -> None:
-    names = {labels.container_id(UID, name, attempt) for name in ("a", "b") for attempt in (0, 1)}
-    assert len(names) == 4
+    names = {
+        labels.container_id(UID, name, attempt, nonce)
+        for name in ("a", "b")
+        for attempt in (0, 1)
+        for nonce in ("x", "y")
+    }
+    assert len(names) == 8
 
 
 def test_an_exit_comes_back_as_it_was_written_down() -> None:

@@ -72,7 +72,7 @@ class ScriptedRuntime:
 
     async def prepare_container(self, request: Request) -> Prepared:
         await self._call(f"prepare_container {request.container.name} {request.attempt}")
-        return Prepared(request, Record(), ())
+        return Prepared(request, Record(), (), ContainerId("sandbox"))
 
     async def start_container(self, prepared: Prepared) -> ObservedContainer:
         request = prepared.request

@@ -72,6 +72,7 @@ class Streams:
         try:
             async for chunk in chunks:
                 await stream.write(v1.AgentFrame(logs=v1.LogsChunk(data=chunk)))
+            await stream.write(v1.AgentFrame(logs_ended=True))
             await stream.done_writing()
         except FileNotFoundError:
             raise errors.NotFound(f'container "{name}" in pod "{request.name}" has no log any more') from None

@@ -39,7 +39,10 @@ class PodStreams:
         session = self._agents.session_of(node_of(pod))
         async with self._agents.broker.open(session.node_name, session.send, v1.OpenStream(logs=request)) as relay:
             while (frame := await relay.outputs.get()) is not None:
+                if frame.WhichOneof("frame") == "logs_ended":
+                    return
                 await context.write(frame.logs.SerializeToString())
+        raise errors.NodeUnreachable("the node's agent went away before the end of the log")
 
     async def _exec(self, requests: Any, context: Context) -> None:
         await answer_errors(context, f"{kinds.POD.service}/Exec", self._join_exec(context))

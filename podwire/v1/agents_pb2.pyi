@@ -340,7 +340,10 @@ class AgentFrame(_message.Message):
     STREAM_ID_FIELD_NUMBER: _builtins.int
     EXEC_FIELD_NUMBER: _builtins.int
     LOGS_FIELD_NUMBER: _builtins.int
+    LOGS_ENDED_FIELD_NUMBER: _builtins.int
     stream_id: _builtins.str
+    logs_ended: _builtins.bool
+    """There is no more of the log. A stream that ends without this, or without an exit code, was broken off."""
     @_builtins.property
     def exec(self) -> _pod_pb2.ExecOutput: ...
     @_builtins.property
@@ -351,12 +354,13 @@ class AgentFrame(_message.Message):
         stream_id: _builtins.str = ...,
         exec: _pod_pb2.ExecOutput | None = ...,
         logs: _pod_pb2.LogsChunk | None = ...,
+        logs_ended: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "frame", b"frame", "logs", b"logs", "stream_id", b"stream_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "frame", b"frame", "logs", b"logs", "logs_ended", b"logs_ended", "stream_id", b"stream_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "frame", b"frame", "logs", b"logs", "stream_id", b"stream_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "frame", b"frame", "logs", b"logs", "logs_ended", b"logs_ended", "stream_id", b"stream_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["stream_id", "exec", "logs"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["stream_id", "exec", "logs", "logs_ended"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 

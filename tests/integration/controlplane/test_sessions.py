@@ -197,6 +197,7 @@ async def test_logs_come_from_the_agent(api: Api, ns: str) -> None:
             request, stream = await opened(agent)
             for line in (b"one\n", b"two\n"):
                 await stream.write(v1.AgentFrame(logs=v1.LogsChunk(data=line)))
+            await stream.write(v1.AgentFrame(logs_ended=True))
             await stream.done_writing()
             return request
 
@@ -228,6 +229,48 @@ async def test_an_exec_goes_both_ways_and_ends_with_its_exit_code(api: Api, ns: 
             output = b"".join([data async for _, data in session])
         assert (output, session.exit_code) == (b"hello there", 3)
         await serving
+
+
+@pytest.mark.parametrize("end", ["cancel", "done_writing"])
+async def test_a_log_that_the_agent_breaks_off_is_an_error(api: Api, ns: str, end: str) -> None:
+    await running_pod(api.client, ns, ns)
+    async with agent_of(api, ns) as agent:
+        await agent.begin()
+
+        async def break_off() -> None:
+            _, stream = await opened(agent)
+            await stream.write(v1.AgentFrame(logs=v1.LogsChunk(data=b"one\n")))
+            ended = getattr(stream, end)()
+            if end == "done_writing":
+                await ended
+
+        breaking = asyncio.create_task(break_off())
+        with pytest.raises(errors.NodeUnreachable):
+            async for _ in api.client.pods.logs(v1.LogsRequest(namespace=ns, name="web", follow=True)):
+                pass
+        await breaking
+
+
+@pytest.mark.parametrize("end", ["cancel", "done_writing"])
+async def test_an_exec_that_the_agent_breaks_off_is_an_error(api: Api, ns: str, end: str) -> None:
+    await running_pod(api.client, ns, ns)
+    async with agent_of(api, ns) as agent:
+        await agent.begin()
+
+        async def break_off() -> None:
+            _, stream = await opened(agent)
+            await stream.write(v1.AgentFrame(exec=v1.ExecOutput(stdout=b"one")))
+            ended = getattr(stream, end)()
+            if end == "done_writing":
+                await ended
+
+        breaking = asyncio.create_task(break_off())
+        start = v1.ExecStart(namespace=ns, name="web", command=["cat"], stdin=True)
+        with pytest.raises(errors.NodeUnreachable):
+            async with api.client.pods.exec(start) as session:
+                async for _ in session:
+                    pass
+        await breaking
 
 
 async def test_a_client_that_leaves_ends_the_agents_stream(api: Api, ns: str) -> None:

@@ -51,6 +51,7 @@ class ScriptedAgent:
             self.log_requests.append(request.logs)
             for data in self.logs:
                 await call.write(v1.AgentFrame(logs=v1.LogsChunk(data=data)))
+            await call.write(v1.AgentFrame(logs_ended=True))
         else:
             self.exec_starts.append(request.exec)
             await self._execute(call, request.exec)

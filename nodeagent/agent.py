@@ -1,8 +1,8 @@
 """The agent: where all its parts meet, in the order in which they may start.
 
-What runs already comes first: checkpoints and containerd are read and every pod has its worker again before the control
-plane is asked for anything. New pods begin when the node has its network, the API's picture is complete, and what a
-killed agent left of unknown pods is gone.
+What runs already comes first: what a killed agent left half done is cleared away, and every pod has its worker again
+before the control plane is asked for anything. New pods begin when the node has its network and the API's picture is
+complete.
 """
 
 from __future__ import annotations
@@ -91,12 +91,14 @@ class Agent:
             folder.mkdir(parents=True, exist_ok=True)
         containerd = await self._once_up(self._runtime.version)
         checkpoints = await self._checkpoints.load()
-        observed = await self._once_up(self._runtime.observe)
         log.info("agent starts", node=settings.node_name, containerd=containerd, pods=len(checkpoints))
-        for pod in checkpoints.values():
-            self._reporter.assume(pod, pod.status)
         if (pod_cidr := self._network.remembered()) is not None:
             await self._use_network(pod_cidr)
+        # A pod has its checkpoint before anything else, so what has none is a leftover. Now, while nothing is started.
+        await self._once_up(lambda: self._runtime.sweep(checkpoints.keys()))
+        observed = await self._once_up(self._runtime.observe)
+        for pod in checkpoints.values():
+            self._reporter.assume(pod, pod.status)
 
         state = NodeState(
             name=settings.node_name,
@@ -148,7 +150,6 @@ class Agent:
         registration.report(replace(state, troubles=()))
         await self._pod_informer.wait_synced()
         self._pods.settle(self._pod_informer.values())
-        await self._once_up(lambda: self._runtime.sweep(self._pods.uids))
         self._pods.open()
         log.info("node is ready for pods", pod_cidr=pod_cidr)
         while True:

@@ -98,7 +98,7 @@ class Pods:
 
     @property
     def uids(self) -> Collection[PodUid]:
-        """All pods that are not to be taken for leftovers."""
+        """All pods that are here or are going to be."""
         return {*self._workers, *self._waiting}
 
     def _gone(self, uid: PodUid) -> None:

@@ -21,7 +21,15 @@ from nodeagent.model import ContainerId, ObservedPod, PodUid
 from nodeagent.pods import status
 from nodeagent.pods.history import last_sandbox
 from nodeagent.pods.memory import Memory
-from nodeagent.pods.planning import EnsureImage, Step, StopContainer, Termination, grace_period, plan
+from nodeagent.pods.planning import (
+    SANDBOX_KEY,
+    EnsureImage,
+    Step,
+    StopContainer,
+    Termination,
+    grace_period,
+    plan,
+)
 from nodeagent.pods.steps import Steps
 from nodeagent.pods.surroundings import Surroundings
 from nodeagent.probes.prober import PodProbes
@@ -136,7 +144,8 @@ class PodWorker:
         if self._unsaved and not self.gone:
             self._unsaved = False
             await self._surroundings.checkpoints.save(self.pod, self.reported)
-        look_again = await self._look() if self._stale else None
+        # A sandbox that is being made looks like a lost one; nothing runs meanwhile of which an end could be missed.
+        look_again = await self._look() if self._stale and SANDBOX_KEY not in self._operations else None
         now = self._surroundings.clock.now()
         self._note_endings()
         self._follow_probes(owner)

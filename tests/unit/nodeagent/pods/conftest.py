@@ -21,6 +21,14 @@ from tests.unit.nodeagent.pods.builders import UID
 from tests.unit.nodeagent.pods.scripted_runtime import ScriptedRuntime
 
 
+class AtOnceCheckpoints(Checkpoints):
+    """Written in the event loop: a thread would take time that the test's clock does not know of."""
+
+    async def save(self, pod: v1.Pod, status: v1.PodStatus) -> None:
+        kept = v1.Pod(metadata=pod.metadata, spec=pod.spec, status=status)
+        self._write(PodUid(pod.metadata.uid), kept.SerializeToString())
+
+
 @dataclass
 class Stage:
     """A node with one pod on it, whose runtime and clock the test moves."""
@@ -37,7 +45,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.runtime = ScriptedRuntime(self.clock, self._runtime_changed)
-        self.checkpoints = Checkpoints(self.folder / "pods")
+        self.checkpoints = AtOnceCheckpoints(self.folder / "pods")
         self.surroundings = Surroundings(
             runtime=self.runtime,
             volumes=Volumes(self.folder / "pods"),

@@ -89,6 +89,19 @@ async def test_the_same_status_is_not_sent_twice(stage: Stage) -> None:
     assert len(stage.statuses) == sent
 
 
+async def test_a_sandbox_that_is_being_made_is_not_looked_at(stage: Stage) -> None:
+    gate = stage.runtime.gates["run_sandbox"] = asyncio.Event()
+    stage.start(pod())
+    await stage.until(lambda: "run_sandbox 0" in stage.runtime.calls)
+    assert stage.worker is not None
+    stage.worker.runtime_changed()
+    await stage.clock.advance(1)
+    assert "observe_pod" not in stage.runtime.calls
+    gate.set()
+    await stage.until_running()
+    assert "observe_pod" in stage.runtime.calls
+
+
 async def test_a_crashing_container_is_restarted_at_once_and_then_after_ten_seconds(stage: Stage) -> None:
     stage.start(pod())
     await stage.until_running()
@@ -328,6 +341,7 @@ async def test_a_restarted_agent_goes_on_with_a_deletion(stage: Stage) -> None:
     saved = await stage.saved()
     assert saved is not None
     stage.start(saved, observed=stage.runtime.now(), reported=saved.status)
+    await stage.until(lambda: stage.runtime.calls.count("stop_container web 30") == 2)
     await stage.clock.advance(30)
     await stage.until(lambda: stage.forgotten == [UID])
     assert "start_container web 1" not in stage.runtime.calls

@@ -69,10 +69,6 @@ class Exits:
             expected.watched = True
             self._owner.create_task(self._watch(id, expected, pid), name=f"watch {id}")
 
-    def started(self, id: ContainerId, at: datetime) -> None:
-        """Has it written down that `id` was started; nobody waits for it."""
-        self._owner.create_task(self._write_start(id, at), name=f"start of {id}")
-
     def note(self, id: ContainerId, code: int, at: datetime, reason: str = "") -> Exit | None:
         """The expected container `id` has ended; how it ended, by the first who says so. None where it is not ours."""
         expected = self._expected.get(id)
@@ -142,13 +138,6 @@ class Exits:
             expected.done.set_result(exit)
             log.info("container exited", container=id, code=exit.code, reason=exit.reason)
             self._changed(expected.pod)
-
-    async def _write_start(self, id: ContainerId, at: datetime) -> None:
-        try:
-            await self._records.set_labels(id, {labels.STARTED_AT: at.isoformat()})
-        except ContainerdError as error:
-            # Its task tells as much while it is there, and the time of its record is a moment before.
-            log.debug("start not written down", container=id, error=str(error))
 
     async def _keep(self, id: ContainerId, exit: Exit) -> None:
         while True:

@@ -128,9 +128,11 @@ class Containers:
                 terminal=request.container.tty,
             )
             self._exits.watch(request.id, pid)
-            await self._records.start_task(request.id)
             at = labels.now()
-            self._exits.started(request.id, at)
+            # Written down while it happens, so that it is on record for whoever hears of it.
+            async with asyncio.TaskGroup() as owner:
+                owner.create_task(self._records.start_task(request.id), name=f"start of {request.id}")
+                owner.create_task(self._records.set_labels(request.id, {labels.STARTED_AT: at.isoformat()}))
             return Started(prepared.record, pid, at)
 
     def expect(self, id: ContainerId, uid: PodUid) -> None:

@@ -91,12 +91,18 @@ class Leftovers:
             if key not in known:
                 await self._records.remove_snapshot(key)
         kept = [record for record in records if _pod(record) in keep]
-        for record in kept:
-            id = ContainerId(record.id)
-            await self._execs.clear_leftovers(id, self._settings.cgroup(_pod(record), id))
+        await asyncio.gather(*(self._clear_execs(record) for record in kept))
         if (network := self._network()) is not None:
             await network.gc({record.id for record in kept if record.labels[labels.ROLE] == Role.SANDBOX})
         log.info("swept", leases=leases_ended, pods=sorted(strangers))
+
+    async def _clear_execs(self, record: Record) -> None:
+        """One container whose shim does not answer must not keep the node's other pods waiting."""
+        id = ContainerId(record.id)
+        try:
+            await self._execs.clear_leftovers(id, self._settings.cgroup(_pod(record), id))
+        except (ContainerdError, OSError) as error:
+            log.warning("execs not swept", container=id, error=str(error))
 
     def _pods_on_disk(self) -> set[PodUid]:
         """The pods that have files, a cgroup or logs on this node."""

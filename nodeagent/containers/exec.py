@@ -23,7 +23,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from nodeagent.containerd.api import tasks_pb2
 from nodeagent.containerd.client import LONG, Client, ContainerdError, NotFound, RuntimeUnavailable
 from nodeagent.containerd.records import Records, spec_of
-from nodeagent.containers.exec_pipes import ExecPipes
+from nodeagent.containers.exec_pipes import ExecPipes, opened
 from nodeagent.model import ContainerId
 from nodeagent.process_trees import kill_tree
 from nodeagent.sandboxes.cgroups import Cgroups
@@ -209,7 +209,8 @@ class Execs:
     async def clear_leftovers(self, container: ContainerId, cgroup: str) -> None:
         """Kills and removes the execs that a killed agent left in a running container. Raises ContainerdError."""
         for folder in (self._folder / container).glob("exec-*"):
-            await self.clear(container, folder.name, cgroup, 0)
+            with opened(folder):
+                await self.clear(container, folder.name, cgroup, 0)
             shutil.rmtree(folder, ignore_errors=True)
 
     def forget(self, container: ContainerId) -> None:

@@ -12,6 +12,8 @@ import os
 import shutil
 import termios
 from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,18 @@ _CHUNK: Final = 1 << 16
 _MOST_CHUNKS: Final = 16
 """Held for a slow reader; then the pipe fills, and the process waits as it would for a slow terminal."""
 _DRAIN_INTERVAL: Final = 0.01
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[None]:
+    """Keeps both ends of the pipes in `folder` open: a shim that was left waiting for a reader goes on.
+
+    Until it does, it answers nothing that is asked about the exec's container.
+    """
+    with ExitStack() as ends:
+        for pipe in folder.iterdir():
+            ends.callback(os.close, os.open(pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+        yield
 
 
 class ExecPipes:

@@ -11,7 +11,6 @@ from typing import Final
 
 from nodeagent.model import ContainerId, Exit, ObservedContainer, ObservedSandbox, Phase, PodUid, Role
 
-PREFIX: Final = "podwire.io/"
 POD_UID: Final = "podwire.io/pod-uid"
 POD_NAMESPACE: Final = "podwire.io/pod-namespace"
 POD_NAME: Final = "podwire.io/pod-name"

@@ -73,6 +73,9 @@ class Observer:
             task = tasks.get(record.id)
             if record.labels[labels.ROLE] == Role.SANDBOX:
                 phase, pid, _ = await self._state(record, task)
+                if phase is Phase.RUNNING and labels.STARTED_AT not in record.labels:
+                    # Its making was cut short: nothing says which addresses it has.
+                    phase = Phase.CREATED
                 created_at = moment(record.created_at)
                 sandboxes.append(
                     labels.observed_sandbox(record.id, record.labels, phase=phase, created_at=created_at, pid=pid)

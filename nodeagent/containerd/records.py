@@ -5,6 +5,7 @@ Whatever is gone already counts as removed, so that a clean-up that was cut shor
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from nodeagent.containerd.events import moment
 _RUNTIME: Final = "io.containerd.runc.v2"
 _RUNC_OPTIONS: Final = "containerd.runc.v1.Options"
 _SPEC: Final = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
+
+_REAP_SECONDS: Final = 60.0
+"""From SIGKILL to the end of a process: one in an uninterruptible sleep takes its time."""
 
 Record = containers_pb2.Container
 
@@ -174,13 +178,15 @@ class Records:
         answer = await self._client.call(self._client.tasks.Wait, request, timeout=None)
         return answer.exit_status, moment(answer.exited_at)
 
-    async def kill_task(self, id: str, number: int) -> None:
-        """Sends a signal to the first process; one that has ended takes it in silence."""
-        request = tasks_pb2.KillRequest(container_id=id, signal=number)
+    async def reap_task(self, id: str) -> None:
+        """Removes a task that was killed, once its first process has ended."""
         try:
-            await self._client.call(self._client.tasks.Kill, request, timeout=LONG)
+            async with asyncio.timeout(_REAP_SECONDS):
+                await self.wait_task(id)
         except NotFound:
-            pass
+            # containerd was undoing its create meanwhile.
+            return
+        await self.delete_task(id)
 
     async def delete_task(self, id: str) -> None:
         """Removes a task whose process has ended. Raises FailedPrecondition where it has not."""

@@ -255,8 +255,7 @@ class Containers:
         if task is None or task.stopped:
             return
         await self._cgroups.kill(self._settings.cgroup(uid, id), timeout=_KILL_SECONDS)
-        async with asyncio.timeout(_KILL_SECONDS):
-            await self._records.wait_task(id)
+        await self._records.reap_task(id)
 
     def _signal(self, pid: int, cgroup: str, number: int) -> None:
         try:

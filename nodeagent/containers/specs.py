@@ -59,11 +59,6 @@ class Specs:
         # The same few sets of capabilities come again and again.
         self._seccomp = cache(self._convert_default)
 
-    @property
-    def has_seccomp(self) -> bool:
-        """Whether the machine has a default seccomp profile."""
-        return self._default_seccomp is not None
-
     def container(
         self, request: Request, surroundings: oci.Surroundings, accounts: Accounts, hostname: str
     ) -> dict[str, Any]:

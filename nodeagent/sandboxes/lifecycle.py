@@ -144,14 +144,22 @@ class Sandboxes:
             owner.create_task(self._prepare_folder(pod, id), name=f"folder of {id}")
         record = making.result()
         async with asyncio.TaskGroup() as owner:
-            addresses = owner.create_task(self._connect(pod, id, network), name=f"network of {id}")
-            pid = owner.create_task(self._start(pod, id, uid), name=f"pause of {id}")
+            connecting = owner.create_task(self._connect(pod, id, network), name=f"network of {id}")
+            creating = owner.create_task(self._create_pause(pod, id, uid), name=f"pause of {id}")
+        # Written down with the start and not before: from then on a missing task is a lost one.
+        started = {
+            labels.ADDRESSES: " ".join(connecting.result()),
+            labels.STARTED_AT: labels.now().isoformat(),
+        }
+        async with asyncio.TaskGroup() as owner:
+            owner.create_task(self._records.start_task(id), name=f"start of {id}")
+            owner.create_task(self._records.set_labels(id, started), name=f"labels of {id}")
         return labels.observed_sandbox(
             id,
-            {**record.labels, labels.ADDRESSES: " ".join(addresses.result())},
+            {**record.labels, **started},
             phase=Phase.RUNNING,
             created_at=moment(record.created_at),
-            pid=pid.result(),
+            pid=creating.result(),
         )
 
     async def _record(self, pod: v1.Pod, id: ContainerId, attempt: int) -> Record:
@@ -187,9 +195,6 @@ class Sandboxes:
             )
             addresses = result.addresses
         self._write_files(pod, id, addresses)
-        # From now on a missing task is a lost one. Written once, though pause may start a moment later.
-        started = {labels.ADDRESSES: " ".join(addresses), labels.STARTED_AT: labels.now().isoformat()}
-        await self._records.set_labels(id, started)
         return addresses
 
     def _write_files(self, pod: v1.Pod, id: ContainerId, addresses: tuple[str, ...]) -> None:
@@ -201,13 +206,12 @@ class Sandboxes:
         for name, text in texts.items():
             (self.folder(id) / name).write_text(text)
 
-    async def _start(self, pod: v1.Pod, id: ContainerId, uid: PodUid) -> int:
+    async def _create_pause(self, pod: v1.Pod, id: ContainerId, uid: PodUid) -> int:
         self.expect(id, uid)
         pid = await self._records.create_task(id)
         if pod.spec.share_process_namespace and not pod.spec.host_pid:
             namespaces.pin_pid_namespace(pid, self.folder(id) / "pid")
         self._exits.watch(id, pid)
-        await self._records.start_task(id)
         return pid
 
     async def _end(self, id: ContainerId, uid: PodUid) -> None:
@@ -216,8 +220,7 @@ class Sandboxes:
         if task is None:
             return
         await self._cgroups.kill(self._settings.cgroup(uid, id))
-        await self._records.wait_task(id)
-        await self._records.delete_task(id)
+        await self._records.reap_task(id)
 
     async def _undo(self, id: ContainerId, uid: PodUid) -> None:
         try:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"nodeagent/containerd/api/cri.proto\x12\nruntime.v1\"\x1a\n\tImageSpec\x12\r\n\x05image\x18\x01 \x01(\t\"\x86\x01\n\nAuthConfig\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x0c\n\x04\x61uth\x18\x03 \x01(\t\x12\x16\n\x0eserver_address\x18\x04 \x01(\t\x12\x16\n\x0eidentity_token\x18\x05 \x01(\t\x12\x16\n\x0eregistry_token\x18\x06 \x01(\t\"^\n\x10PullImageRequest\x12$\n\x05image\x18\x01 \x01(\x0b\x32\x15.runtime.v1.ImageSpec\x12$\n\x04\x61uth\x18\x02 \x01(\x0b\x32\x16.runtime.v1.AuthConfig\"&\n\x11PullImageResponse\x12\x11\n\timage_ref\x18\x01 \x01(\t2X\n\x0cImageService\x12H\n\tPullImage\x12\x1c.runtime.v1.PullImageRequest\x1a\x1d.runtime.v1.PullImageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"nodeagent/containerd/api/cri.proto\x12\nruntime.v1\"\x1a\n\tImageSpec\x12\r\n\x05image\x18\x01 \x01(\t\"8\n\x10PullImageRequest\x12$\n\x05image\x18\x01 \x01(\x0b\x32\x15.runtime.v1.ImageSpec\"&\n\x11PullImageResponse\x12\x11\n\timage_ref\x18\x01 \x01(\t2X\n\x0cImageService\x12H\n\tPullImage\x12\x1c.runtime.v1.PullImageRequest\x1a\x1d.runtime.v1.PullImageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +33,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IMAGESPEC']._serialized_start=50
   _globals['_IMAGESPEC']._serialized_end=76
-  _globals['_AUTHCONFIG']._serialized_start=79
-  _globals['_AUTHCONFIG']._serialized_end=213
-  _globals['_PULLIMAGEREQUEST']._serialized_start=215
-  _globals['_PULLIMAGEREQUEST']._serialized_end=309
-  _globals['_PULLIMAGERESPONSE']._serialized_start=311
-  _globals['_PULLIMAGERESPONSE']._serialized_end=349
-  _globals['_IMAGESERVICE']._serialized_start=351
-  _globals['_IMAGESERVICE']._serialized_end=439
+  _globals['_PULLIMAGEREQUEST']._serialized_start=78
+  _globals['_PULLIMAGEREQUEST']._serialized_end=134
+  _globals['_PULLIMAGERESPONSE']._serialized_start=136
+  _globals['_PULLIMAGERESPONSE']._serialized_end=174
+  _globals['_IMAGESERVICE']._serialized_start=176
+  _globals['_IMAGESERVICE']._serialized_end=264
 # @@protoc_insertion_point(module_scope)

@@ -38,58 +38,20 @@ class ImageSpec(_message.Message):
 Global___ImageSpec: _TypeAlias = ImageSpec  # noqa: Y015
 
 @_typing.final
-class AuthConfig(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    USERNAME_FIELD_NUMBER: _builtins.int
-    PASSWORD_FIELD_NUMBER: _builtins.int
-    AUTH_FIELD_NUMBER: _builtins.int
-    SERVER_ADDRESS_FIELD_NUMBER: _builtins.int
-    IDENTITY_TOKEN_FIELD_NUMBER: _builtins.int
-    REGISTRY_TOKEN_FIELD_NUMBER: _builtins.int
-    username: _builtins.str
-    password: _builtins.str
-    auth: _builtins.str
-    server_address: _builtins.str
-    identity_token: _builtins.str
-    registry_token: _builtins.str
-    def __init__(
-        self,
-        *,
-        username: _builtins.str = ...,
-        password: _builtins.str = ...,
-        auth: _builtins.str = ...,
-        server_address: _builtins.str = ...,
-        identity_token: _builtins.str = ...,
-        registry_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "identity_token", b"identity_token", "password", b"password", "registry_token", b"registry_token", "server_address", b"server_address", "username", b"username"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AuthConfig: _TypeAlias = AuthConfig  # noqa: Y015
-
-@_typing.final
 class PullImageRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGE_FIELD_NUMBER: _builtins.int
-    AUTH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def image(self) -> Global___ImageSpec: ...
-    @_builtins.property
-    def auth(self) -> Global___AuthConfig: ...
     def __init__(
         self,
         *,
         image: Global___ImageSpec | None = ...,
-        auth: Global___AuthConfig | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

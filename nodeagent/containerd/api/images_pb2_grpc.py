@@ -39,23 +39,12 @@ class ImagesStub:
                 request_serializer=nodeagent_dot_containerd_dot_api_dot_images__pb2.GetImageRequest.SerializeToString,
                 response_deserializer=nodeagent_dot_containerd_dot_api_dot_images__pb2.GetImageResponse.FromString,
                 _registered_method=True)
-        self.List = channel.unary_unary(
-                '/containerd.services.images.v1.Images/List',
-                request_serializer=nodeagent_dot_containerd_dot_api_dot_images__pb2.ListImagesRequest.SerializeToString,
-                response_deserializer=nodeagent_dot_containerd_dot_api_dot_images__pb2.ListImagesResponse.FromString,
-                _registered_method=True)
 
 
 class ImagesServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Get(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def List(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -68,11 +57,6 @@ def add_ImagesServicer_to_server(servicer, server):
                     servicer.Get,
                     request_deserializer=nodeagent_dot_containerd_dot_api_dot_images__pb2.GetImageRequest.FromString,
                     response_serializer=nodeagent_dot_containerd_dot_api_dot_images__pb2.GetImageResponse.SerializeToString,
-            ),
-            'List': grpc.unary_unary_rpc_method_handler(
-                    servicer.List,
-                    request_deserializer=nodeagent_dot_containerd_dot_api_dot_images__pb2.ListImagesRequest.FromString,
-                    response_serializer=nodeagent_dot_containerd_dot_api_dot_images__pb2.ListImagesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -102,33 +86,6 @@ class Images:
             '/containerd.services.images.v1.Images/Get',
             nodeagent_dot_containerd_dot_api_dot_images__pb2.GetImageRequest.SerializeToString,
             nodeagent_dot_containerd_dot_api_dot_images__pb2.GetImageResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def List(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/containerd.services.images.v1.Images/List',
-            nodeagent_dot_containerd_dot_api_dot_images__pb2.ListImagesRequest.SerializeToString,
-            nodeagent_dot_containerd_dot_api_dot_images__pb2.ListImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,7 +7,6 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from nodeagent.containerd.api import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -19,25 +18,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _Kind:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Kind.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    UNKNOWN: _Kind.ValueType  # 0
-    VIEW: _Kind.ValueType  # 1
-    ACTIVE: _Kind.ValueType  # 2
-    COMMITTED: _Kind.ValueType  # 3
-
-class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
-
-UNKNOWN: Kind.ValueType  # 0
-VIEW: Kind.ValueType  # 1
-ACTIVE: Kind.ValueType  # 2
-COMMITTED: Kind.ValueType  # 3
-Global___Kind: _TypeAlias = Kind  # noqa: Y015
 
 @_typing.final
 class PrepareSnapshotRequest(_message.Message):
@@ -178,48 +158,6 @@ class ViewSnapshotResponse(_message.Message):
 Global___ViewSnapshotResponse: _TypeAlias = ViewSnapshotResponse  # noqa: Y015
 
 @_typing.final
-class MountsRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SNAPSHOTTER_FIELD_NUMBER: _builtins.int
-    KEY_FIELD_NUMBER: _builtins.int
-    snapshotter: _builtins.str
-    key: _builtins.str
-    def __init__(
-        self,
-        *,
-        snapshotter: _builtins.str = ...,
-        key: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "snapshotter", b"snapshotter"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___MountsRequest: _TypeAlias = MountsRequest  # noqa: Y015
-
-@_typing.final
-class MountsResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MOUNTS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def mounts(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Mount]: ...
-    def __init__(
-        self,
-        *,
-        mounts: _abc.Iterable[_types_pb2.Mount] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mounts", b"mounts"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___MountsResponse: _TypeAlias = MountsResponse  # noqa: Y015
-
-@_typing.final
 class RemoveSnapshotRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -266,71 +204,23 @@ class Info(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     NAME_FIELD_NUMBER: _builtins.int
-    PARENT_FIELD_NUMBER: _builtins.int
-    KIND_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    parent: _builtins.str
-    kind: Global___Kind.ValueType
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
-        parent: _builtins.str = ...,
-        kind: Global___Kind.ValueType = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "labels", b"labels", "name", b"name", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Info: _TypeAlias = Info  # noqa: Y015
-
-@_typing.final
-class StatSnapshotRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SNAPSHOTTER_FIELD_NUMBER: _builtins.int
-    KEY_FIELD_NUMBER: _builtins.int
-    snapshotter: _builtins.str
-    key: _builtins.str
-    def __init__(
-        self,
-        *,
-        snapshotter: _builtins.str = ...,
-        key: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "snapshotter", b"snapshotter"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___StatSnapshotRequest: _TypeAlias = StatSnapshotRequest  # noqa: Y015
-
-@_typing.final
-class StatSnapshotResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    INFO_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def info(self) -> Global___Info: ...
-    def __init__(
-        self,
-        *,
-        info: Global___Info | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["info", b"info"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___StatSnapshotResponse: _TypeAlias = StatSnapshotResponse  # noqa: Y015
 
 @_typing.final
 class ListSnapshotsRequest(_message.Message):

@@ -45,20 +45,10 @@ class SnapshotsStub:
                 request_serializer=nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.ViewSnapshotRequest.SerializeToString,
                 response_deserializer=nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.ViewSnapshotResponse.FromString,
                 _registered_method=True)
-        self.Mounts = channel.unary_unary(
-                '/containerd.services.snapshots.v1.Snapshots/Mounts',
-                request_serializer=nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.MountsRequest.SerializeToString,
-                response_deserializer=nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.MountsResponse.FromString,
-                _registered_method=True)
         self.Remove = channel.unary_unary(
                 '/containerd.services.snapshots.v1.Snapshots/Remove',
                 request_serializer=nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.RemoveSnapshotRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-                _registered_method=True)
-        self.Stat = channel.unary_unary(
-                '/containerd.services.snapshots.v1.Snapshots/Stat',
-                request_serializer=nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.StatSnapshotRequest.SerializeToString,
-                response_deserializer=nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.StatSnapshotResponse.FromString,
                 _registered_method=True)
         self.List = channel.unary_stream(
                 '/containerd.services.snapshots.v1.Snapshots/List',
@@ -82,19 +72,7 @@ class SnapshotsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Mounts(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def Remove(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Stat(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,20 +97,10 @@ def add_SnapshotsServicer_to_server(servicer, server):
                     request_deserializer=nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.ViewSnapshotRequest.FromString,
                     response_serializer=nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.ViewSnapshotResponse.SerializeToString,
             ),
-            'Mounts': grpc.unary_unary_rpc_method_handler(
-                    servicer.Mounts,
-                    request_deserializer=nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.MountsRequest.FromString,
-                    response_serializer=nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.MountsResponse.SerializeToString,
-            ),
             'Remove': grpc.unary_unary_rpc_method_handler(
                     servicer.Remove,
                     request_deserializer=nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.RemoveSnapshotRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
-            ),
-            'Stat': grpc.unary_unary_rpc_method_handler(
-                    servicer.Stat,
-                    request_deserializer=nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.StatSnapshotRequest.FromString,
-                    response_serializer=nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.StatSnapshotResponse.SerializeToString,
             ),
             'List': grpc.unary_stream_rpc_method_handler(
                     servicer.List,
@@ -205,33 +173,6 @@ class Snapshots:
             _registered_method=True)
 
     @staticmethod
-    def Mounts(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/containerd.services.snapshots.v1.Snapshots/Mounts',
-            nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.MountsRequest.SerializeToString,
-            nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.MountsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def Remove(request,
             target,
             options=(),
@@ -248,33 +189,6 @@ class Snapshots:
             '/containerd.services.snapshots.v1.Snapshots/Remove',
             nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.RemoveSnapshotRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Stat(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/containerd.services.snapshots.v1.Snapshots/Stat',
-            nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.StatSnapshotRequest.SerializeToString,
-            nodeagent_dot_containerd_dot_api_dot_snapshots__pb2.StatSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

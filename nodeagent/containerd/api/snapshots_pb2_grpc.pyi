@@ -34,9 +34,7 @@ class SnapshotsStub:
     def __new__(cls, channel: _aio.Channel) -> SnapshotsAsyncStub: ...
     Prepare: _grpc.UnaryUnaryMultiCallable[_snapshots_pb2.PrepareSnapshotRequest, _snapshots_pb2.PrepareSnapshotResponse]
     View: _grpc.UnaryUnaryMultiCallable[_snapshots_pb2.ViewSnapshotRequest, _snapshots_pb2.ViewSnapshotResponse]
-    Mounts: _grpc.UnaryUnaryMultiCallable[_snapshots_pb2.MountsRequest, _snapshots_pb2.MountsResponse]
     Remove: _grpc.UnaryUnaryMultiCallable[_snapshots_pb2.RemoveSnapshotRequest, _empty_pb2.Empty]
-    Stat: _grpc.UnaryUnaryMultiCallable[_snapshots_pb2.StatSnapshotRequest, _snapshots_pb2.StatSnapshotResponse]
     List: _grpc.UnaryStreamMultiCallable[_snapshots_pb2.ListSnapshotsRequest, _snapshots_pb2.ListSnapshotsResponse]
 
 @_typing.type_check_only
@@ -44,9 +42,7 @@ class SnapshotsAsyncStub(SnapshotsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Prepare: _aio.UnaryUnaryMultiCallable[_snapshots_pb2.PrepareSnapshotRequest, _snapshots_pb2.PrepareSnapshotResponse]  # type: ignore[assignment]
     View: _aio.UnaryUnaryMultiCallable[_snapshots_pb2.ViewSnapshotRequest, _snapshots_pb2.ViewSnapshotResponse]  # type: ignore[assignment]
-    Mounts: _aio.UnaryUnaryMultiCallable[_snapshots_pb2.MountsRequest, _snapshots_pb2.MountsResponse]  # type: ignore[assignment]
     Remove: _aio.UnaryUnaryMultiCallable[_snapshots_pb2.RemoveSnapshotRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    Stat: _aio.UnaryUnaryMultiCallable[_snapshots_pb2.StatSnapshotRequest, _snapshots_pb2.StatSnapshotResponse]  # type: ignore[assignment]
     List: _aio.UnaryStreamMultiCallable[_snapshots_pb2.ListSnapshotsRequest, _snapshots_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
 
 class SnapshotsServicer(metaclass=_abc_1.ABCMeta):
@@ -65,25 +61,11 @@ class SnapshotsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_snapshots_pb2.ViewSnapshotResponse, _abc.Awaitable[_snapshots_pb2.ViewSnapshotResponse]]: ...
 
     @_abc_1.abstractmethod
-    def Mounts(
-        self,
-        request: _snapshots_pb2.MountsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_snapshots_pb2.MountsResponse, _abc.Awaitable[_snapshots_pb2.MountsResponse]]: ...
-
-    @_abc_1.abstractmethod
     def Remove(
         self,
         request: _snapshots_pb2.RemoveSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]: ...
-
-    @_abc_1.abstractmethod
-    def Stat(
-        self,
-        request: _snapshots_pb2.StatSnapshotRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_snapshots_pb2.StatSnapshotResponse, _abc.Awaitable[_snapshots_pb2.StatSnapshotResponse]]: ...
 
     @_abc_1.abstractmethod
     def List(

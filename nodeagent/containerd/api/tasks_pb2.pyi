@@ -343,34 +343,6 @@ class ListTasksResponse(_message.Message):
 Global___ListTasksResponse: _TypeAlias = ListTasksResponse  # noqa: Y015
 
 @_typing.final
-class KillRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CONTAINER_ID_FIELD_NUMBER: _builtins.int
-    EXEC_ID_FIELD_NUMBER: _builtins.int
-    SIGNAL_FIELD_NUMBER: _builtins.int
-    ALL_FIELD_NUMBER: _builtins.int
-    container_id: _builtins.str
-    exec_id: _builtins.str
-    signal: _builtins.int
-    all: _builtins.bool
-    def __init__(
-        self,
-        *,
-        container_id: _builtins.str = ...,
-        exec_id: _builtins.str = ...,
-        signal: _builtins.int = ...,
-        all: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "container_id", b"container_id", "exec_id", b"exec_id", "signal", b"signal"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___KillRequest: _TypeAlias = KillRequest  # noqa: Y015
-
-@_typing.final
 class ExecProcessRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

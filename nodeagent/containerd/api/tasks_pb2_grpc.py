@@ -65,11 +65,6 @@ class TasksStub:
                 request_serializer=nodeagent_dot_containerd_dot_api_dot_tasks__pb2.ListTasksRequest.SerializeToString,
                 response_deserializer=nodeagent_dot_containerd_dot_api_dot_tasks__pb2.ListTasksResponse.FromString,
                 _registered_method=True)
-        self.Kill = channel.unary_unary(
-                '/containerd.services.tasks.v1.Tasks/Kill',
-                request_serializer=nodeagent_dot_containerd_dot_api_dot_tasks__pb2.KillRequest.SerializeToString,
-                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-                _registered_method=True)
         self.Exec = channel.unary_unary(
                 '/containerd.services.tasks.v1.Tasks/Exec',
                 request_serializer=nodeagent_dot_containerd_dot_api_dot_tasks__pb2.ExecProcessRequest.SerializeToString,
@@ -131,12 +126,6 @@ class TasksServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Kill(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def Exec(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -193,11 +182,6 @@ def add_TasksServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=nodeagent_dot_containerd_dot_api_dot_tasks__pb2.ListTasksRequest.FromString,
                     response_serializer=nodeagent_dot_containerd_dot_api_dot_tasks__pb2.ListTasksResponse.SerializeToString,
-            ),
-            'Kill': grpc.unary_unary_rpc_method_handler(
-                    servicer.Kill,
-                    request_deserializer=nodeagent_dot_containerd_dot_api_dot_tasks__pb2.KillRequest.FromString,
-                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'Exec': grpc.unary_unary_rpc_method_handler(
                     servicer.Exec,
@@ -382,33 +366,6 @@ class Tasks:
             '/containerd.services.tasks.v1.Tasks/List',
             nodeagent_dot_containerd_dot_api_dot_tasks__pb2.ListTasksRequest.SerializeToString,
             nodeagent_dot_containerd_dot_api_dot_tasks__pb2.ListTasksResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Kill(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/containerd.services.tasks.v1.Tasks/Kill',
-            nodeagent_dot_containerd_dot_api_dot_tasks__pb2.KillRequest.SerializeToString,
-            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,7 +38,6 @@ class TasksStub:
     DeleteProcess: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.DeleteProcessRequest, _tasks_pb2.DeleteResponse]
     Get: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.GetRequest, _tasks_pb2.GetResponse]
     List: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.ListTasksRequest, _tasks_pb2.ListTasksResponse]
-    Kill: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.KillRequest, _empty_pb2.Empty]
     Exec: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.ExecProcessRequest, _empty_pb2.Empty]
     ResizePty: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.ResizePtyRequest, _empty_pb2.Empty]
     CloseIO: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.CloseIORequest, _empty_pb2.Empty]
@@ -53,7 +52,6 @@ class TasksAsyncStub(TasksStub):
     DeleteProcess: _aio.UnaryUnaryMultiCallable[_tasks_pb2.DeleteProcessRequest, _tasks_pb2.DeleteResponse]  # type: ignore[assignment]
     Get: _aio.UnaryUnaryMultiCallable[_tasks_pb2.GetRequest, _tasks_pb2.GetResponse]  # type: ignore[assignment]
     List: _aio.UnaryUnaryMultiCallable[_tasks_pb2.ListTasksRequest, _tasks_pb2.ListTasksResponse]  # type: ignore[assignment]
-    Kill: _aio.UnaryUnaryMultiCallable[_tasks_pb2.KillRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     Exec: _aio.UnaryUnaryMultiCallable[_tasks_pb2.ExecProcessRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     ResizePty: _aio.UnaryUnaryMultiCallable[_tasks_pb2.ResizePtyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     CloseIO: _aio.UnaryUnaryMultiCallable[_tasks_pb2.CloseIORequest, _empty_pb2.Empty]  # type: ignore[assignment]
@@ -101,13 +99,6 @@ class TasksServicer(metaclass=_abc_1.ABCMeta):
         request: _tasks_pb2.ListTasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tasks_pb2.ListTasksResponse, _abc.Awaitable[_tasks_pb2.ListTasksResponse]]: ...
-
-    @_abc_1.abstractmethod
-    def Kill(
-        self,
-        request: _tasks_pb2.KillRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]: ...
 
     @_abc_1.abstractmethod
     def Exec(

@@ -239,10 +239,14 @@ async def test_an_image_that_is_not_there_is_an_error_under_never(runtime: Runti
     assert caught.value.reason == "InvalidImageName"
 
 
-async def test_a_network_that_fails_fails_the_sandbox_and_leaves_nothing(runtime: Runtime, node: Node) -> None:
+@pytest.mark.parametrize("after", [0, 0.02, 0.04, 0.06, 0.08])
+async def test_a_network_that_fails_fails_the_sandbox_and_leaves_nothing(
+    runtime: Runtime, node: Node, after: float
+) -> None:
     plugin = node.settings.state_dir.parent / "bin/fixed"
     works = plugin.read_text()
-    plugin.write_text("#!/bin/sh\ncat > /dev/null; [ $CNI_COMMAND = DEL ] || { echo '{\"code\": 100}'; exit 1; }\n")
+    fails = f"sleep {after}; echo '{{\"code\": 100}}'; exit 1"
+    plugin.write_text(f"#!/bin/sh\ncat > /dev/null; [ $CNI_COMMAND = DEL ] || {{ {fails}; }}\n")
     pod = make_pod()
     with pytest.raises(SandboxError):
         await runtime.run_sandbox(pod, 0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -22,10 +24,14 @@ from nodeagent.model import ContainerId, PodUid, Role
 from nodeagent.observing import Observer
 from nodeagent.register import Register
 from nodeagent.runtime_settings import RuntimeSettings
+from nodeagent.sandboxes import shims
 from nodeagent.sandboxes.cgroups import Cgroups
 from nodeagent.sandboxes.lifecycle import Sandboxes
 
 log = structlog.get_logger(__name__)
+
+# As labels.sandbox_id makes it; others' containers in the same namespace are not ours to judge.
+_SANDBOX_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-s[0-9]+-[0-9a-z]+")
 
 
 class Leftovers:
@@ -94,7 +100,17 @@ class Leftovers:
         await asyncio.gather(*(self._clear_execs(record) for record in kept))
         if (network := self._network()) is not None:
             await network.gc({record.id for record in kept if record.labels[labels.ROLE] == Role.SANDBOX})
-        log.info("swept", leases=leases_ended, pods=sorted(strangers))
+        shims_ended = await self._end_forgotten_shims()
+        log.info("swept", leases=leases_ended, pods=sorted(strangers), shims=shims_ended)
+
+    async def _end_forgotten_shims(self) -> int:
+        """A sandbox is removed last in its pod: no record of it, nothing in its shim."""
+        known = {record.id for record in await self._records.list()}
+        return await shims.end_forgotten(
+            self._settings.containerd_socket,
+            self._settings.containerd_namespace,
+            lambda id: id not in known and _SANDBOX_ID.fullmatch(id) is not None,
+        )
 
     async def _clear_execs(self, record: Record) -> None:
         """One container whose shim does not answer must not keep the node's other pods waiting."""

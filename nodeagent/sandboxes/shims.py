@@ -10,6 +10,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,8 @@ from nodeagent.processes import Process
 log = structlog.get_logger(__name__)
 
 _PROGRAM: Final = "containerd-shim-runc-v2"
+_ACTIONS: Final = ("start", "delete")
+"""What the program does on the way to a shim and after one; those processes end by themselves."""
 _GRACE_SECONDS: Final = 5.0
 _LISTENING: Final = "00010000"
 """__SO_ACCEPTCON among a Unix socket's flags in /proc/net/unix."""
@@ -39,13 +42,13 @@ def running(socket: Path, namespace: str, proc: Path = Path("/proc")) -> Iterato
         if not entry.name.isdigit():
             continue
         try:
-            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            words = (entry / "cmdline").read_bytes().rstrip(b"\0").decode(errors="replace").split("\0")
         except OSError:
             # It has ended since.
             continue
-        if not words[0].endswith(_PROGRAM):
+        if not words[0].endswith(_PROGRAM) or words[-1] in _ACTIONS:
             continue
-        given = dict(zip(words[1::2], words[2::2], strict=False))
+        given = dict(pairwise(words))
         if given.get("-address") == str(socket) and given.get("-namespace") == namespace and "-id" in given:
             yield Shim(int(entry.name), given["-id"])
 
@@ -68,7 +71,9 @@ async def _end(shim: Shim) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:
                 process.send(number)
-                async with asyncio.timeout(_GRACE_SECONDS):
+                async with asyncio.timeout(_ACTIONS: Final = ("start", "delete")
+"""What the program does on the way to a shim and after one; those processes end by themselves."""
+_GRACE_SECONDS):
                     await process.wait()
                 break
             except ProcessLookupError:

@@ -23,7 +23,10 @@ def test_only_the_shims_of_this_containerd_and_namespace_are_found(tmp_path: Pat
     shim(tmp_path, 11, "b", socket="/run/node2/containerd.sock")
     shim(tmp_path, 12, "c", namespace="moby")
     process(tmp_path, 13, "sleep", "1000")
+    address = ("-namespace", "k8s.io", "-id", "d", "-address", str(SOCKET))
+    process(tmp_path, 16, "/usr/bin/containerd-shim-runc-v2", *address, "delete")
+    process(tmp_path, 17, "/usr/bin/containerd-shim-runc-v2", "-debug", *address)
     process(tmp_path, 14)
     (tmp_path / "self").mkdir()
     (tmp_path / "15").mkdir()
-    assert list(running(SOCKET, "k8s.io", tmp_path)) == [Shim(10, "a")]
+    assert set(running(SOCKET, "k8s.io", tmp_path)) == {Shim(10, "a"), Shim(17, "d")}

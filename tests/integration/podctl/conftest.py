@@ -58,7 +58,8 @@ async def podctl(control_plane: Path, client: Client) -> Podctl:
     return Podctl(control_plane, name)
 
 
-@pytest.fixture(scope="session")
+# Of the file that uses it: a later file of plain functions would keep the loop, and so the heartbeats, for itself.
+@pytest.fixture(scope="module")
 async def agent(client: Client) -> AsyncIterator[ScriptedAgent]:
     agent = ScriptedAgent(client, "scripted")
     running = asyncio.create_task(agent.run(), name="scripted agent")

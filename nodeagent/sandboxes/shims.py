@@ -71,9 +71,7 @@ async def _end(shim: Shim) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:
                 process.send(number)
-                async with asyncio.timeout(_ACTIONS: Final = ("start", "delete")
-"""What the program does on the way to a shim and after one; those processes end by themselves."""
-_GRACE_SECONDS):
+                async with asyncio.timeout(_GRACE_SECONDS):
                     await process.wait()
                 break
             except ProcessLookupError:

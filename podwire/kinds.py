@@ -64,10 +64,6 @@ class Kind:
         return _message(f"{self.name}UpdateRequest")
 
     @property
-    def watch_event(self) -> type[Message]:
-        return _message(f"{self.name}WatchEvent")
-
-    @property
     def watch_response(self) -> type[Message]:
         return _message(f"{self.name}WatchResponse")
 

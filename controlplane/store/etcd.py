@@ -161,41 +161,6 @@ class Etcd:
         request = pb.CompactionRequest(revision=revision)
         await self._write(lambda member: member.kv.Compact(request, timeout=timeout))
 
-    async def members(self, *, timeout: float = READ_TIMEOUT) -> Sequence[pb.Member]:
-        request = pb.MemberListRequest()
-        answer = await self._read(lambda member, left: member.cluster.MemberList(request, timeout=left), timeout)
-        return answer.members
-
-    async def status(self, *, timeout: float = READ_TIMEOUT) -> dict[str, pb.StatusResponse | errors.PodwireError]:
-        """What each endpoint says of itself, by address."""
-
-        async def ask(member: Member) -> pb.StatusResponse | errors.PodwireError:
-            try:
-                return await member.maintenance.Status(pb.StatusRequest(), timeout=timeout)
-            except grpc.aio.AioRpcError as error:
-                return meaning(error)
-
-        answers = await asyncio.gather(*(ask(member) for member in self._endpoints.members))
-        return {member.address: answer for member, answer in zip(self._endpoints.members, answers, strict=True)}
-
-    async def defragment(self, address: str, *, timeout: float = 60.0) -> None:
-        """Gives free space of the member at `address` back to its file system; it answers nothing else meanwhile."""
-        for member in self._endpoints.members:
-            if member.address == address:
-                try:
-                    await member.maintenance.Defragment(pb.DefragmentRequest(), timeout=timeout)
-                except grpc.aio.AioRpcError as error:
-                    raise meaning(error) from None
-
-    async def alarms(self, *, timeout: float = READ_TIMEOUT) -> Sequence[pb.AlarmMember]:
-        request = pb.AlarmRequest(action=pb.AlarmRequest.GET)
-        answer = await self._read(lambda member, left: member.maintenance.Alarm(request, timeout=left), timeout)
-        return answer.alarms
-
-    async def disarm(self, alarm: pb.AlarmMember, *, timeout: float = WRITE_TIMEOUT) -> None:
-        request = pb.AlarmRequest(action=pb.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm)
-        await self._write(lambda member: member.maintenance.Alarm(request, timeout=timeout))
-
     async def _read(self, call: Callable[[Member, float], Awaitable[Answer]], timeout: float) -> Answer:
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout

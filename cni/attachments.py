@@ -2,22 +2,29 @@
 
 An attachment is written down before the first plugin runs and forgotten after the last one has undone it, so that a
 runner that was killed in between finds what to undo, with the list that made it, whatever the node's list is today.
+
+The executable that a killed runner had started goes on. Each one holds the writing end of its attachment's pipe, so
+that the next runner knows when the last of them has ended, and only then undoes what they did.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import select
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cni.conflist import ConfList, parse
-from cni.errors import CniError
+from cni.errors import IO_FAILURE, CniError
 
 _SEPARATOR = "@"
 _SUFFIX = ".json"
 _UNFINISHED = ".new"
+_RUNNING = ".running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +86,42 @@ class Attachments:
 
     def forget(self, container_id: str, interface: str) -> None:
         path = self._path(container_id, interface)
+        path.with_suffix(_RUNNING).unlink(missing_ok=True)
         path.with_suffix(_UNFINISHED).unlink(missing_ok=True)
         path.unlink(missing_ok=True)
+
+    @contextmanager
+    def running(self, container_id: str, interface: str) -> Iterator[int]:
+        """A descriptor for an executable to inherit: while it is open anywhere, `wait_for_executables` waits."""
+        pipe = self._path(container_id, interface).with_suffix(_RUNNING)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if not pipe.exists():
+            os.mkfifo(pipe)
+        descriptor = os.open(pipe, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def wait_for_executables(self, container_id: str, interface: str, seconds: float) -> None:
+        """Returns when nothing that an earlier runner started for it runs. Raises CniError after that many seconds."""
+        pipe = self._path(container_id, interface).with_suffix(_RUNNING)
+        try:
+            descriptor = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            os.read(descriptor, 1)  # nothing is ever written: this is the end of the pipe
+        except BlockingIOError:
+            # Somebody holds the other end; the kernel says so when the last one lets go.
+            poll = select.poll()
+            poll.register(descriptor, 0)
+            if not poll.poll(seconds * 1000):
+                raise CniError(
+                    IO_FAILURE, f"a CNI plugin that an earlier agent started for {container_id} still runs"
+                ) from None
+        finally:
+            os.close(descriptor)
 
     def known(self) -> Iterator[tuple[str, str]]:
         """Container id and interface of every attachment, also of one whose first writing did not end."""

@@ -169,6 +169,7 @@ class Network:
     # What follows runs in threads.
 
     def _add(self, record: Record) -> Result:
+        self._attachments.wait_for_executables(record.container_id, record.interface, _PLUGIN_SECONDS)
         known = self._attachments.read(record.container_id, record.interface)
         if known is not None:
             if known.namespace == record.namespace and known.result is not None and self._still_holds(known):
@@ -198,6 +199,7 @@ class Network:
 
     def _delete(self, container_id: str, netns: Path | None, interface: str) -> None:
         """All plugins are tried; the first failure is raised, and the attachment is then still on record."""
+        self._attachments.wait_for_executables(container_id, interface, _PLUGIN_SECONDS)
         record = self._attachments.read(container_id, interface)
         if record is None:
             record = Record(container_id, interface, netns, None, {}, {})
@@ -270,7 +272,8 @@ class Network:
             "CNI_IFNAME": record.interface,
             "CNI_ARGS": ";".join(f"{key}={value}" for key, value in record.arguments.items()),
         }
-        return self._execute(verb, plugin["type"], configuration, environment)
+        with self._attachments.running(record.container_id, record.interface) as descriptor:
+            return self._execute(verb, plugin["type"], configuration, environment, [descriptor])
 
     def _configuration(self, conflist: ConfList, plugin: Mapping[str, Any]) -> dict[str, Any]:
         """A plugin's own configuration: its object in the list, with the list's name and version."""
@@ -281,7 +284,12 @@ class Network:
         return configuration
 
     def _execute(
-        self, verb: str, kind: str, configuration: Mapping[str, Any], environment: Mapping[str, str]
+        self,
+        verb: str,
+        kind: str,
+        configuration: Mapping[str, Any],
+        environment: Mapping[str, str],
+        inherited: Sequence[int] = (),
     ) -> dict[str, Any] | None:
         program = next((path for folder in self._bin_dirs if (path := folder / kind).exists()), None)
         if program is None:
@@ -301,6 +309,7 @@ class Network:
                 [program],
                 input=json.dumps(configuration).encode(),
                 env=surroundings,
+                pass_fds=inherited,
                 capture_output=True,
                 timeout=_PLUGIN_SECONDS,
                 check=False,

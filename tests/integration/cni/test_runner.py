@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from cni.conflist import ConfList, default_conflist, parse
 from cni.errors import CniError
 from cni.runner import Network, PortMapping
-from tests.integration.cni.hosts import Host, needs_root
+from tests.integration.cni.hosts import Host, eventually_async, needs_root
 
 pytestmark = [pytest.mark.root, needs_root]
 
@@ -284,3 +285,47 @@ def test_a_container_to_keep_is_kept_although_its_record_is_lost(node: Host, hos
         assert pod.links() == {"lo"}
 
     node.run_async(scenario)
+
+
+# A plugin whose ADD waits until it may go on, and that writes down what it has done.
+SLOW = """#!/bin/sh
+cd "$(dirname "$0")"
+cat > /dev/null
+[ $CNI_COMMAND = ADD ] && touch began && read _ < go
+echo $CNI_COMMAND >> done
+[ $CNI_COMMAND != ADD ] || echo '{"cniVersion": "1.0.0"}'
+"""
+
+KILLED_RUNNER = """
+import asyncio, sys
+from pathlib import Path
+from cni import conflist
+from cni.runner import Network
+state, folder, netns = map(Path, sys.argv[1:])
+slow = conflist.parse({"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "slow"}]}, "the test's list")
+asyncio.run(Network(slow, state_dir=state, bin_dirs=[folder]).add("c1", netns))
+"""
+
+
+async def test_what_a_killed_runner_had_started_ends_before_it_is_undone(
+    hosts: Hosts, state_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "slow").write_text(SLOW)
+    (folder / "slow").chmod(0o755)
+    os.mkfifo(folder / "go")
+    arguments = (str(state_dir), str(folder), str(hosts().path))
+    runner = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED_RUNNER, *arguments)
+    await eventually_async((folder / "began").exists)
+    runner.kill()
+    await runner.wait()
+
+    slow = parse({"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "slow"}]}, "the test's list")
+    collecting = asyncio.create_task(Network(slow, state_dir=state_dir, bin_dirs=[folder]).gc(keep=[]))
+    done, _ = await asyncio.wait([collecting], timeout=0.2)
+    assert not done
+    (folder / "go").write_text("\n")
+    await collecting
+    assert (folder / "done").read_text().split() == ["ADD", "DEL"]
+    assert not list((state_dir / "attachments").iterdir())

@@ -95,6 +95,30 @@ class Conflict(PodwireError):
     code = grpc.StatusCode.ABORTED
 
 
+@dataclass(frozen=True, slots=True)
+class FieldOwner:
+    """A field, as `spec.replicas`, and the manager that owns it."""
+
+    path: str
+    manager: str
+
+    def __str__(self) -> str:
+        return f"{self.path} (owned by {self.manager})"
+
+
+class FieldConflict(PodwireError):
+    """An apply would change fields that others own: leave them out, or apply with force. `owners` has all of them."""
+
+    reason = "FIELD_CONFLICT"
+    code = grpc.StatusCode.ABORTED
+
+    def __init__(
+        self, message: str, owners: Sequence[FieldOwner] = (), *, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message, metadata=metadata)
+        self.owners: tuple[FieldOwner, ...] = tuple(owners)
+
+
 class PreconditionFailed(PodwireError):
     """What the request demands of the object's state does not hold (another uid, bound already, terminating)."""
 
@@ -180,6 +204,7 @@ ERRORS: Final[tuple[type[PodwireError], ...]] = (
     NotFound,
     AlreadyExists,
     Conflict,
+    FieldConflict,
     PreconditionFailed,
     Fenced,
     HistoryLost,
@@ -231,6 +256,11 @@ def to_status(error: PodwireError) -> status_pb2.Status:
         failure = error_details_pb2.PreconditionFailure()
         failure.violations.add(type=error.reason, description=error.message)
         details.append(failure)
+    if isinstance(error, FieldConflict):
+        failure = error_details_pb2.PreconditionFailure()
+        for owner in error.owners:
+            failure.violations.add(type=error.reason, subject=owner.path, description=owner.manager)
+        details.append(failure)
     if isinstance(error, Overloaded):
         delay = Duration()
         delay.FromMicroseconds(int(error.retry_after * 1e6))
@@ -248,9 +278,10 @@ def from_status(status: status_pb2.Status) -> PodwireError:
     """The error that `status` carries; of a server that is not ours, the nearest one."""
     info = error_details_pb2.ErrorInfo()
     bad_request = error_details_pb2.BadRequest()
+    failure = error_details_pb2.PreconditionFailure()
     retry = error_details_pb2.RetryInfo()
     for detail in status.details:
-        for message in (info, bad_request, retry):
+        for message in (info, bad_request, failure, retry):
             detail.Unpack(message)
     code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
     kind = BY_REASON.get(info.reason) if info.domain == DOMAIN else None
@@ -260,6 +291,9 @@ def from_status(status: status_pb2.Status) -> PodwireError:
     if issubclass(kind, Invalid):
         errors = [FieldError(v.field, v.description) for v in bad_request.field_violations]
         return kind(status.message, errors, metadata=metadata)
+    if issubclass(kind, FieldConflict):
+        owners = [FieldOwner(v.subject, v.description) for v in failure.violations]
+        return kind(status.message, owners, metadata=metadata)
     if issubclass(kind, Overloaded):
         return kind(status.message, retry_after=retry.retry_delay.ToMicroseconds() / 1e6 or 1.0, metadata=metadata)
     return kind(status.message, metadata=metadata)

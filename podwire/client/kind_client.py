@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import unquote
@@ -47,20 +47,37 @@ class KindClient(Generic[T]):
         self.kind = kind
         self.connection = connection
 
-    async def create(self, obj: T, *, dry_run: bool = False) -> T:
-        return await self._write("Create", self.kind.create_request(object=obj, dry_run=dry_run))
+    async def create(self, obj: T, *, field_manager: str = "", dry_run: bool = False) -> T:
+        request = self.kind.create_request(object=obj, field_manager=field_manager, dry_run=dry_run)
+        return await self._write("Create", request)
 
-    async def get(self, name: str, *, namespace: str = "", cached: bool = False) -> T:
-        """The object now; with `cached`, as the replica's cache has it, without a round trip to etcd."""
-        request = v1.GetRequest(namespace=namespace, name=name, resource_version=_version(cached))
+    async def get(self, name: str, *, namespace: str = "", cached: bool = False, resource_version: str = "") -> T:
+        """The object now; with `cached`, as the replica's cache has it, without a round trip to etcd.
+
+        With a `resource_version`, in a state that is not older than that.
+        """
+        request = v1.GetRequest(namespace=namespace, name=name, resource_version=_version(cached, resource_version))
         found: T = await self.connection.read(self._method("Get"), request, self.kind.message)
         return found
 
     async def list(
-        self, *, namespace: str = "", label_selector: str = "", field_selector: str = "", cached: bool = False
+        self,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        cached: bool = False,
+        resource_version: str = "",
+        exact: bool = False,
     ) -> Listed[T]:
-        """All objects that the selectors name, of all namespaces where none is given."""
-        return await self._list(Selection(namespace, label_selector, field_selector), cached=cached)
+        """All objects that the selectors name, of all namespaces where none is given: now, or as the cache has them.
+
+        With a `resource_version`, in a state that is not older than that, or with `exact` in that very state, which
+        raises HistoryLost where it is not kept any more.
+        """
+        selection = Selection(namespace, label_selector, field_selector)
+        version = _version(cached, resource_version)
+        return await self._list(selection, version, "Exact" if exact else "")
 
     def watch(
         self,
@@ -89,12 +106,38 @@ class KindClient(Generic[T]):
             initial=send_initial_events,
         )
 
-    async def update(self, obj: T, *, dry_run: bool = False) -> T:
+    async def update(self, obj: T, *, field_manager: str = "", dry_run: bool = False) -> T:
         """Replaces the object, status apart; a stale `metadata.resourceVersion` raises Conflict."""
-        return await self._write("Update", self.kind.update_request(object=obj, dry_run=dry_run))
+        request = self.kind.update_request(object=obj, field_manager=field_manager, dry_run=dry_run)
+        return await self._write("Update", request)
 
-    async def update_status(self, obj: T) -> T:
-        return await self._write("UpdateStatus", self.kind.update_request(object=obj))
+    async def update_status(self, obj: T, *, dry_run: bool = False) -> T:
+        return await self._write("UpdateStatus", self.kind.update_request(object=obj, dry_run=dry_run))
+
+    async def patch(
+        self,
+        name: str,
+        patch: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        namespace: str = "",
+        subresource: str = "",
+        field_manager: str = "",
+        dry_run: bool = False,
+    ) -> T:
+        """Changes some fields: a mapping is a JSON merge patch (RFC 7386), a list a JSON patch (RFC 6902).
+
+        A merge patch that has `metadata.resourceVersion` or `metadata.uid` is refused where the object has another.
+        """
+        request = v1.PatchRequest(
+            namespace=namespace,
+            name=name,
+            type="merge" if isinstance(patch, Mapping) else "json",
+            patch=json.dumps(patch).encode(),
+            subresource=subresource,
+            field_manager=field_manager,
+            dry_run=dry_run,
+        )
+        return await self._write("Patch", request)
 
     async def apply(
         self,
@@ -102,11 +145,19 @@ class KindClient(Generic[T]):
         *,
         namespace: str = "",
         field_manager: str = "podctl",
+        force: bool = False,
         dry_run: bool = False,
     ) -> Applied[T]:
-        """Merges the manifest (a tree, as `podwire.manifest.load` gives) into the object, or creates it."""
+        """Merges the manifest (a tree, as `podwire.manifest.load` gives) into the object, or creates it.
+
+        Raises FieldConflict where it would change fields that other managers own, unless `force` takes them over.
+        """
         request = v1.ApplyRequest(
-            manifest=json.dumps(manifest).encode(), namespace=namespace, field_manager=field_manager, dry_run=dry_run
+            manifest=json.dumps(manifest).encode(),
+            namespace=namespace,
+            field_manager=field_manager,
+            force=force,
+            dry_run=dry_run,
         )
         obj, trailers = await self.connection.write_with_trailers(self._method("Apply"), request, self.kind.message)
         results = [value for key, value in trailers if key == "podwire-result"]
@@ -121,15 +172,47 @@ class KindClient(Generic[T]):
         uid: str = "",
         resource_version: str = "",
         grace_period_seconds: int | None = None,
+        propagation_policy: str = "",
+        dry_run: bool = False,
     ) -> T:
         """Deletes the object, if it still has `uid` and `resource_version` where these are given.
 
-        The answer is the object as it was, or as it is while its deletion goes on (a pod that is being stopped).
+        `propagation_policy` says what becomes of what it owns: Background (the default), Foreground or Orphan. The
+        answer is the object as it was, or as it is while its deletion goes on (a pod that is being stopped).
         """
-        request = v1.DeleteRequest(namespace=namespace, name=name, uid=uid, resource_version=resource_version)
-        if grace_period_seconds is not None:
-            request.grace_period_seconds = grace_period_seconds
+        request = v1.DeleteRequest(
+            namespace=namespace,
+            name=name,
+            uid=uid,
+            resource_version=resource_version,
+            grace_period_seconds=grace_period_seconds,
+            propagation_policy=propagation_policy,
+            dry_run=dry_run,
+        )
         return await self._write("Delete", request)
+
+    async def delete_collection(
+        self,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        grace_period_seconds: int | None = None,
+        propagation_policy: str = "",
+        dry_run: bool = False,
+    ) -> Sequence[v1.DeletedObject]:
+        """Deletes all objects that the selectors name, of all namespaces where none is given."""
+        request = v1.DeleteCollectionRequest(
+            namespace=namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            grace_period_seconds=grace_period_seconds,
+            propagation_policy=propagation_policy,
+            dry_run=dry_run,
+        )
+        method = self._method("DeleteCollection")
+        answer: v1.DeleteCollectionResponse = await self.connection.write(method, request, v1.DeleteCollectionResponse)
+        return answer.items
 
     def _method(self, verb: str) -> str:
         return f"/{self.kind.service}/{verb}"
@@ -138,21 +221,24 @@ class KindClient(Generic[T]):
         written: T = await self.connection.write(self._method(verb), request, self.kind.message)
         return written
 
-    async def _list(self, selection: Selection, *, cached: bool = False) -> Listed[T]:
+    async def _list(self, selection: Selection, version: str = "", match: str = "") -> Listed[T]:
         for _ in range(_LIST_ATTEMPTS - 1):
             try:
-                return await self._pages(selection, cached)
+                return await self._pages(selection, version, match)
             except errors.HistoryLost:
+                if match:
+                    raise
                 # The snapshot that the pages belong to was compacted between two of them.
                 continue
-        return await self._pages(selection, cached)
+        return await self._pages(selection, version, match)
 
-    async def _pages(self, selection: Selection, cached: bool) -> Listed[T]:
+    async def _pages(self, selection: Selection, version: str, match: str) -> Listed[T]:
         request = v1.ListRequest(
             namespace=selection.namespace,
             label_selector=selection.label_selector,
             field_selector=selection.field_selector,
-            resource_version=_version(cached),
+            resource_version=version,
+            resource_version_match=match,
         )
         items: list[T] = []
         while True:
@@ -164,5 +250,5 @@ class KindClient(Generic[T]):
             setattr(request, "continue", following)
 
 
-def _version(cached: bool) -> str:
-    return "any" if cached else ""
+def _version(cached: bool, resource_version: str) -> str:
+    return "any" if cached else resource_version

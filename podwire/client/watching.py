@@ -70,7 +70,7 @@ class Position:
 
 
 class Lister(Protocol[T]):
-    async def __call__(self, selection: Selection, *, cached: bool = False) -> Listed[T]: ...
+    async def __call__(self, selection: Selection) -> Listed[T]: ...
 
 
 async def batches(

@@ -12,6 +12,11 @@ from podwire.v1.agents_pb2 import StatusAck as StatusAck
 from podwire.v1.agents_pb2 import OpenStream as OpenStream
 from podwire.v1.agents_pb2 import ControlMessage as ControlMessage
 from podwire.v1.agents_pb2 import AgentFrame as AgentFrame
+from podwire.v1.cluster_pb2 import ClusterStatusRequest as ClusterStatusRequest
+from podwire.v1.cluster_pb2 import EtcdMember as EtcdMember
+from podwire.v1.cluster_pb2 import EtcdAlarm as EtcdAlarm
+from podwire.v1.cluster_pb2 import Leader as Leader
+from podwire.v1.cluster_pb2 import ClusterStatus as ClusterStatus
 from podwire.v1.config_map_pb2 import ConfigMap as ConfigMap
 from podwire.v1.config_map_pb2 import ConfigMapList as ConfigMapList
 from podwire.v1.config_map_pb2 import ConfigMapCreateRequest as ConfigMapCreateRequest
@@ -62,7 +67,11 @@ from podwire.v1.meta_pb2 import GetRequest as GetRequest
 from podwire.v1.meta_pb2 import ListRequest as ListRequest
 from podwire.v1.meta_pb2 import WatchRequest as WatchRequest
 from podwire.v1.meta_pb2 import ApplyRequest as ApplyRequest
+from podwire.v1.meta_pb2 import PatchRequest as PatchRequest
 from podwire.v1.meta_pb2 import DeleteRequest as DeleteRequest
+from podwire.v1.meta_pb2 import DeleteCollectionRequest as DeleteCollectionRequest
+from podwire.v1.meta_pb2 import DeletedObject as DeletedObject
+from podwire.v1.meta_pb2 import DeleteCollectionResponse as DeleteCollectionResponse
 from podwire.v1.namespace_pb2 import Namespace as Namespace
 from podwire.v1.namespace_pb2 import NamespaceSpec as NamespaceSpec
 from podwire.v1.namespace_pb2 import NamespaceStatus as NamespaceStatus

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from podwire.v1 import meta_pb2 as podwire_dot_v1_dot_meta__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpodwire/v1/config_map.proto\x12\npodwire.v1\x1a\x15podwire/v1/meta.proto\"\xa6\x02\n\tConfigMap\x12(\n\x08metadata\x18\x01 \x01(\x0b\x32\x16.podwire.v1.ObjectMeta\x12-\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x1f.podwire.v1.ConfigMap.DataEntry\x12:\n\x0b\x62inary_data\x18\x03 \x03(\x0b\x32%.podwire.v1.ConfigMap.BinaryDataEntry\x12\x16\n\timmutable\x18\x04 \x01(\x08H\x00\x88\x01\x01\x1a+\n\tDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x31\n\x0f\x42inaryDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x42\x0c\n\n_immutable\"]\n\rConfigMapList\x12&\n\x08metadata\x18\x01 \x01(\x0b\x32\x14.podwire.v1.ListMeta\x12$\n\x05items\x18\x02 \x03(\x0b\x32\x15.podwire.v1.ConfigMap\"P\n\x16\x43onfigMapCreateRequest\x12%\n\x06object\x18\x01 \x01(\x0b\x32\x15.podwire.v1.ConfigMap\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"P\n\x16\x43onfigMapUpdateRequest\x12%\n\x06object\x18\x01 \x01(\x0b\x32\x15.podwire.v1.ConfigMap\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"J\n\x13\x43onfigMapWatchEvent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12%\n\x06object\x18\x02 \x01(\x0b\x32\x15.podwire.v1.ConfigMap\"X\n\x16\x43onfigMapWatchResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.podwire.v1.ConfigMapWatchEvent\x12\r\n\x05\x65poch\x18\x02 \x01(\t2\xc7\x03\n\nConfigMaps\x12\x43\n\x06\x43reate\x12\".podwire.v1.ConfigMapCreateRequest\x1a\x15.podwire.v1.ConfigMap\x12\x34\n\x03Get\x12\x16.podwire.v1.GetRequest\x1a\x15.podwire.v1.ConfigMap\x12:\n\x04List\x12\x17.podwire.v1.ListRequest\x1a\x19.podwire.v1.ConfigMapList\x12G\n\x05Watch\x12\x18.podwire.v1.WatchRequest\x1a\".podwire.v1.ConfigMapWatchResponse0\x01\x12\x43\n\x06Update\x12\".podwire.v1.ConfigMapUpdateRequest\x1a\x15.podwire.v1.ConfigMap\x12\x38\n\x05\x41pply\x12\x18.podwire.v1.ApplyRequest\x1a\x15.podwire.v1.ConfigMap\x12:\n\x06\x44\x65lete\x12\x19.podwire.v1.DeleteRequest\x1a\x15.podwire.v1.ConfigMapb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpodwire/v1/config_map.proto\x12\npodwire.v1\x1a\x15podwire/v1/meta.proto\"\xa6\x02\n\tConfigMap\x12(\n\x08metadata\x18\x01 \x01(\x0b\x32\x16.podwire.v1.ObjectMeta\x12-\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x1f.podwire.v1.ConfigMap.DataEntry\x12:\n\x0b\x62inary_data\x18\x03 \x03(\x0b\x32%.podwire.v1.ConfigMap.BinaryDataEntry\x12\x16\n\timmutable\x18\x04 \x01(\x08H\x00\x88\x01\x01\x1a+\n\tDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x31\n\x0f\x42inaryDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x42\x0c\n\n_immutable\"]\n\rConfigMapList\x12&\n\x08metadata\x18\x01 \x01(\x0b\x32\x14.podwire.v1.ListMeta\x12$\n\x05items\x18\x02 \x03(\x0b\x32\x15.podwire.v1.ConfigMap\"g\n\x16\x43onfigMapCreateRequest\x12%\n\x06object\x18\x01 \x01(\x0b\x32\x15.podwire.v1.ConfigMap\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x15\n\rfield_manager\x18\x03 \x01(\t\"g\n\x16\x43onfigMapUpdateRequest\x12%\n\x06object\x18\x01 \x01(\x0b\x32\x15.podwire.v1.ConfigMap\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x15\n\rfield_manager\x18\x03 \x01(\t\"J\n\x13\x43onfigMapWatchEvent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12%\n\x06object\x18\x02 \x01(\x0b\x32\x15.podwire.v1.ConfigMap\"X\n\x16\x43onfigMapWatchResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.podwire.v1.ConfigMapWatchEvent\x12\r\n\x05\x65poch\x18\x02 \x01(\t2\xe0\x04\n\nConfigMaps\x12\x43\n\x06\x43reate\x12\".podwire.v1.ConfigMapCreateRequest\x1a\x15.podwire.v1.ConfigMap\x12\x34\n\x03Get\x12\x16.podwire.v1.GetRequest\x1a\x15.podwire.v1.ConfigMap\x12:\n\x04List\x12\x17.podwire.v1.ListRequest\x1a\x19.podwire.v1.ConfigMapList\x12G\n\x05Watch\x12\x18.podwire.v1.WatchRequest\x1a\".podwire.v1.ConfigMapWatchResponse0\x01\x12\x43\n\x06Update\x12\".podwire.v1.ConfigMapUpdateRequest\x1a\x15.podwire.v1.ConfigMap\x12\x38\n\x05Patch\x12\x18.podwire.v1.PatchRequest\x1a\x15.podwire.v1.ConfigMap\x12\x38\n\x05\x41pply\x12\x18.podwire.v1.ApplyRequest\x1a\x15.podwire.v1.ConfigMap\x12:\n\x06\x44\x65lete\x12\x19.podwire.v1.DeleteRequest\x1a\x15.podwire.v1.ConfigMap\x12]\n\x10\x44\x65leteCollection\x12#.podwire.v1.DeleteCollectionRequest\x1a$.podwire.v1.DeleteCollectionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,13 +45,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONFIGMAPLIST']._serialized_start=363
   _globals['_CONFIGMAPLIST']._serialized_end=456
   _globals['_CONFIGMAPCREATEREQUEST']._serialized_start=458
-  _globals['_CONFIGMAPCREATEREQUEST']._serialized_end=538
-  _globals['_CONFIGMAPUPDATEREQUEST']._serialized_start=540
-  _globals['_CONFIGMAPUPDATEREQUEST']._serialized_end=620
-  _globals['_CONFIGMAPWATCHEVENT']._serialized_start=622
-  _globals['_CONFIGMAPWATCHEVENT']._serialized_end=696
-  _globals['_CONFIGMAPWATCHRESPONSE']._serialized_start=698
-  _globals['_CONFIGMAPWATCHRESPONSE']._serialized_end=786
-  _globals['_CONFIGMAPS']._serialized_start=789
-  _globals['_CONFIGMAPS']._serialized_end=1244
+  _globals['_CONFIGMAPCREATEREQUEST']._serialized_end=561
+  _globals['_CONFIGMAPUPDATEREQUEST']._serialized_start=563
+  _globals['_CONFIGMAPUPDATEREQUEST']._serialized_end=666
+  _globals['_CONFIGMAPWATCHEVENT']._serialized_start=668
+  _globals['_CONFIGMAPWATCHEVENT']._serialized_end=742
+  _globals['_CONFIGMAPWATCHRESPONSE']._serialized_start=744
+  _globals['_CONFIGMAPWATCHRESPONSE']._serialized_end=832
+  _globals['_CONFIGMAPS']._serialized_start=835
+  _globals['_CONFIGMAPS']._serialized_end=1443
 # @@protoc_insertion_point(module_scope)

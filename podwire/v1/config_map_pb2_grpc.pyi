@@ -37,8 +37,10 @@ class ConfigMapsStub:
     List: _grpc.UnaryUnaryMultiCallable[_meta_pb2.ListRequest, _config_map_pb2.ConfigMapList]
     Watch: _grpc.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _config_map_pb2.ConfigMapWatchResponse]
     Update: _grpc.UnaryUnaryMultiCallable[_config_map_pb2.ConfigMapUpdateRequest, _config_map_pb2.ConfigMap]
+    Patch: _grpc.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _config_map_pb2.ConfigMap]
     Apply: _grpc.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _config_map_pb2.ConfigMap]
     Delete: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _config_map_pb2.ConfigMap]
+    DeleteCollection: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]
 
 @_typing.type_check_only
 class ConfigMapsAsyncStub(ConfigMapsStub):
@@ -48,8 +50,10 @@ class ConfigMapsAsyncStub(ConfigMapsStub):
     List: _aio.UnaryUnaryMultiCallable[_meta_pb2.ListRequest, _config_map_pb2.ConfigMapList]  # type: ignore[assignment]
     Watch: _aio.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _config_map_pb2.ConfigMapWatchResponse]  # type: ignore[assignment]
     Update: _aio.UnaryUnaryMultiCallable[_config_map_pb2.ConfigMapUpdateRequest, _config_map_pb2.ConfigMap]  # type: ignore[assignment]
+    Patch: _aio.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _config_map_pb2.ConfigMap]  # type: ignore[assignment]
     Apply: _aio.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _config_map_pb2.ConfigMap]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _config_map_pb2.ConfigMap]  # type: ignore[assignment]
+    DeleteCollection: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
 
 class ConfigMapsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -88,6 +92,13 @@ class ConfigMapsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_config_map_pb2.ConfigMap, _abc.Awaitable[_config_map_pb2.ConfigMap]]: ...
 
     @_abc_1.abstractmethod
+    def Patch(
+        self,
+        request: _meta_pb2.PatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_config_map_pb2.ConfigMap, _abc.Awaitable[_config_map_pb2.ConfigMap]]: ...
+
+    @_abc_1.abstractmethod
     def Apply(
         self,
         request: _meta_pb2.ApplyRequest,
@@ -100,5 +111,12 @@ class ConfigMapsServicer(metaclass=_abc_1.ABCMeta):
         request: _meta_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_config_map_pb2.ConfigMap, _abc.Awaitable[_config_map_pb2.ConfigMap]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteCollection(
+        self,
+        request: _meta_pb2.DeleteCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.DeleteCollectionResponse, _abc.Awaitable[_meta_pb2.DeleteCollectionResponse]]: ...
 
 def add_ConfigMapsServicer_to_server(servicer: ConfigMapsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

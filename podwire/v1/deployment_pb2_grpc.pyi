@@ -38,8 +38,10 @@ class DeploymentsStub:
     Watch: _grpc.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _deployment_pb2.DeploymentWatchResponse]
     Update: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.DeploymentUpdateRequest, _deployment_pb2.Deployment]
     UpdateStatus: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.DeploymentUpdateRequest, _deployment_pb2.Deployment]
+    Patch: _grpc.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _deployment_pb2.Deployment]
     Apply: _grpc.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _deployment_pb2.Deployment]
     Delete: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _deployment_pb2.Deployment]
+    DeleteCollection: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]
 
 @_typing.type_check_only
 class DeploymentsAsyncStub(DeploymentsStub):
@@ -50,8 +52,10 @@ class DeploymentsAsyncStub(DeploymentsStub):
     Watch: _aio.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _deployment_pb2.DeploymentWatchResponse]  # type: ignore[assignment]
     Update: _aio.UnaryUnaryMultiCallable[_deployment_pb2.DeploymentUpdateRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     UpdateStatus: _aio.UnaryUnaryMultiCallable[_deployment_pb2.DeploymentUpdateRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
+    Patch: _aio.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     Apply: _aio.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
+    DeleteCollection: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
 
 class DeploymentsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -97,6 +101,13 @@ class DeploymentsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]: ...
 
     @_abc_1.abstractmethod
+    def Patch(
+        self,
+        request: _meta_pb2.PatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]: ...
+
+    @_abc_1.abstractmethod
     def Apply(
         self,
         request: _meta_pb2.ApplyRequest,
@@ -109,5 +120,12 @@ class DeploymentsServicer(metaclass=_abc_1.ABCMeta):
         request: _meta_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteCollection(
+        self,
+        request: _meta_pb2.DeleteCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.DeleteCollectionResponse, _abc.Awaitable[_meta_pb2.DeleteCollectionResponse]]: ...
 
 def add_DeploymentsServicer_to_server(servicer: DeploymentsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

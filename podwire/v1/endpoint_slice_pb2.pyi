@@ -272,7 +272,10 @@ class EndpointSliceCreateRequest(_message.Message):
 
     OBJECT_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    field_manager: _builtins.str
+    """Who writes, for the record of who owns which fields."""
     @_builtins.property
     def object(self) -> Global___EndpointSlice: ...
     def __init__(
@@ -280,10 +283,11 @@ class EndpointSliceCreateRequest(_message.Message):
         *,
         object: Global___EndpointSlice | None = ...,
         dry_run: _builtins.bool = ...,
+        field_manager: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "object", b"object"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "field_manager", b"field_manager", "object", b"object"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -297,7 +301,10 @@ class EndpointSliceUpdateRequest(_message.Message):
 
     OBJECT_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    field_manager: _builtins.str
+    """Who writes, for the record of who owns which fields."""
     @_builtins.property
     def object(self) -> Global___EndpointSlice: ...
     def __init__(
@@ -305,10 +312,11 @@ class EndpointSliceUpdateRequest(_message.Message):
         *,
         object: Global___EndpointSlice | None = ...,
         dry_run: _builtins.bool = ...,
+        field_manager: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "object", b"object"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "field_manager", b"field_manager", "object", b"object"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

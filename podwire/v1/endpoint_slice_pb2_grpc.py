@@ -60,6 +60,11 @@ class EndpointSlicesStub:
                 request_serializer=podwire_dot_v1_dot_endpoint__slice__pb2.EndpointSliceUpdateRequest.SerializeToString,
                 response_deserializer=podwire_dot_v1_dot_endpoint__slice__pb2.EndpointSlice.FromString,
                 _registered_method=True)
+        self.Patch = channel.unary_unary(
+                '/podwire.v1.EndpointSlices/Patch',
+                request_serializer=podwire_dot_v1_dot_meta__pb2.PatchRequest.SerializeToString,
+                response_deserializer=podwire_dot_v1_dot_endpoint__slice__pb2.EndpointSlice.FromString,
+                _registered_method=True)
         self.Apply = channel.unary_unary(
                 '/podwire.v1.EndpointSlices/Apply',
                 request_serializer=podwire_dot_v1_dot_meta__pb2.ApplyRequest.SerializeToString,
@@ -69,6 +74,11 @@ class EndpointSlicesStub:
                 '/podwire.v1.EndpointSlices/Delete',
                 request_serializer=podwire_dot_v1_dot_meta__pb2.DeleteRequest.SerializeToString,
                 response_deserializer=podwire_dot_v1_dot_endpoint__slice__pb2.EndpointSlice.FromString,
+                _registered_method=True)
+        self.DeleteCollection = channel.unary_unary(
+                '/podwire.v1.EndpointSlices/DeleteCollection',
+                request_serializer=podwire_dot_v1_dot_meta__pb2.DeleteCollectionRequest.SerializeToString,
+                response_deserializer=podwire_dot_v1_dot_meta__pb2.DeleteCollectionResponse.FromString,
                 _registered_method=True)
 
 
@@ -105,6 +115,12 @@ class EndpointSlicesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Patch(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Apply(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -112,6 +128,12 @@ class EndpointSlicesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Delete(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCollection(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,6 +167,11 @@ def add_EndpointSlicesServicer_to_server(servicer, server):
                     request_deserializer=podwire_dot_v1_dot_endpoint__slice__pb2.EndpointSliceUpdateRequest.FromString,
                     response_serializer=podwire_dot_v1_dot_endpoint__slice__pb2.EndpointSlice.SerializeToString,
             ),
+            'Patch': grpc.unary_unary_rpc_method_handler(
+                    servicer.Patch,
+                    request_deserializer=podwire_dot_v1_dot_meta__pb2.PatchRequest.FromString,
+                    response_serializer=podwire_dot_v1_dot_endpoint__slice__pb2.EndpointSlice.SerializeToString,
+            ),
             'Apply': grpc.unary_unary_rpc_method_handler(
                     servicer.Apply,
                     request_deserializer=podwire_dot_v1_dot_meta__pb2.ApplyRequest.FromString,
@@ -154,6 +181,11 @@ def add_EndpointSlicesServicer_to_server(servicer, server):
                     servicer.Delete,
                     request_deserializer=podwire_dot_v1_dot_meta__pb2.DeleteRequest.FromString,
                     response_serializer=podwire_dot_v1_dot_endpoint__slice__pb2.EndpointSlice.SerializeToString,
+            ),
+            'DeleteCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCollection,
+                    request_deserializer=podwire_dot_v1_dot_meta__pb2.DeleteCollectionRequest.FromString,
+                    response_serializer=podwire_dot_v1_dot_meta__pb2.DeleteCollectionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -302,6 +334,33 @@ class EndpointSlices:
             _registered_method=True)
 
     @staticmethod
+    def Patch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podwire.v1.EndpointSlices/Patch',
+            podwire_dot_v1_dot_meta__pb2.PatchRequest.SerializeToString,
+            podwire_dot_v1_dot_endpoint__slice__pb2.EndpointSlice.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Apply(request,
             target,
             options=(),
@@ -345,6 +404,33 @@ class EndpointSlices:
             '/podwire.v1.EndpointSlices/Delete',
             podwire_dot_v1_dot_meta__pb2.DeleteRequest.SerializeToString,
             podwire_dot_v1_dot_endpoint__slice__pb2.EndpointSlice.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podwire.v1.EndpointSlices/DeleteCollection',
+            podwire_dot_v1_dot_meta__pb2.DeleteCollectionRequest.SerializeToString,
+            podwire_dot_v1_dot_meta__pb2.DeleteCollectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

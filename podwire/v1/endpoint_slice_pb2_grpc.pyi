@@ -37,8 +37,10 @@ class EndpointSlicesStub:
     List: _grpc.UnaryUnaryMultiCallable[_meta_pb2.ListRequest, _endpoint_slice_pb2.EndpointSliceList]
     Watch: _grpc.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _endpoint_slice_pb2.EndpointSliceWatchResponse]
     Update: _grpc.UnaryUnaryMultiCallable[_endpoint_slice_pb2.EndpointSliceUpdateRequest, _endpoint_slice_pb2.EndpointSlice]
+    Patch: _grpc.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _endpoint_slice_pb2.EndpointSlice]
     Apply: _grpc.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _endpoint_slice_pb2.EndpointSlice]
     Delete: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _endpoint_slice_pb2.EndpointSlice]
+    DeleteCollection: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]
 
 @_typing.type_check_only
 class EndpointSlicesAsyncStub(EndpointSlicesStub):
@@ -48,8 +50,10 @@ class EndpointSlicesAsyncStub(EndpointSlicesStub):
     List: _aio.UnaryUnaryMultiCallable[_meta_pb2.ListRequest, _endpoint_slice_pb2.EndpointSliceList]  # type: ignore[assignment]
     Watch: _aio.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _endpoint_slice_pb2.EndpointSliceWatchResponse]  # type: ignore[assignment]
     Update: _aio.UnaryUnaryMultiCallable[_endpoint_slice_pb2.EndpointSliceUpdateRequest, _endpoint_slice_pb2.EndpointSlice]  # type: ignore[assignment]
+    Patch: _aio.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _endpoint_slice_pb2.EndpointSlice]  # type: ignore[assignment]
     Apply: _aio.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _endpoint_slice_pb2.EndpointSlice]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _endpoint_slice_pb2.EndpointSlice]  # type: ignore[assignment]
+    DeleteCollection: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
 
 class EndpointSlicesServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -88,6 +92,13 @@ class EndpointSlicesServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_endpoint_slice_pb2.EndpointSlice, _abc.Awaitable[_endpoint_slice_pb2.EndpointSlice]]: ...
 
     @_abc_1.abstractmethod
+    def Patch(
+        self,
+        request: _meta_pb2.PatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_endpoint_slice_pb2.EndpointSlice, _abc.Awaitable[_endpoint_slice_pb2.EndpointSlice]]: ...
+
+    @_abc_1.abstractmethod
     def Apply(
         self,
         request: _meta_pb2.ApplyRequest,
@@ -100,5 +111,12 @@ class EndpointSlicesServicer(metaclass=_abc_1.ABCMeta):
         request: _meta_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_endpoint_slice_pb2.EndpointSlice, _abc.Awaitable[_endpoint_slice_pb2.EndpointSlice]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteCollection(
+        self,
+        request: _meta_pb2.DeleteCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.DeleteCollectionResponse, _abc.Awaitable[_meta_pb2.DeleteCollectionResponse]]: ...
 
 def add_EndpointSlicesServicer_to_server(servicer: EndpointSlicesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

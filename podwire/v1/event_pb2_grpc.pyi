@@ -37,8 +37,10 @@ class EventsStub:
     List: _grpc.UnaryUnaryMultiCallable[_meta_pb2.ListRequest, _event_pb2.EventList]
     Watch: _grpc.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _event_pb2.EventWatchResponse]
     Update: _grpc.UnaryUnaryMultiCallable[_event_pb2.EventUpdateRequest, _event_pb2.Event]
+    Patch: _grpc.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _event_pb2.Event]
     Apply: _grpc.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _event_pb2.Event]
     Delete: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _event_pb2.Event]
+    DeleteCollection: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]
 
 @_typing.type_check_only
 class EventsAsyncStub(EventsStub):
@@ -48,8 +50,10 @@ class EventsAsyncStub(EventsStub):
     List: _aio.UnaryUnaryMultiCallable[_meta_pb2.ListRequest, _event_pb2.EventList]  # type: ignore[assignment]
     Watch: _aio.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _event_pb2.EventWatchResponse]  # type: ignore[assignment]
     Update: _aio.UnaryUnaryMultiCallable[_event_pb2.EventUpdateRequest, _event_pb2.Event]  # type: ignore[assignment]
+    Patch: _aio.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _event_pb2.Event]  # type: ignore[assignment]
     Apply: _aio.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _event_pb2.Event]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _event_pb2.Event]  # type: ignore[assignment]
+    DeleteCollection: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
 
 class EventsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -88,6 +92,13 @@ class EventsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_event_pb2.Event, _abc.Awaitable[_event_pb2.Event]]: ...
 
     @_abc_1.abstractmethod
+    def Patch(
+        self,
+        request: _meta_pb2.PatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_pb2.Event, _abc.Awaitable[_event_pb2.Event]]: ...
+
+    @_abc_1.abstractmethod
     def Apply(
         self,
         request: _meta_pb2.ApplyRequest,
@@ -100,5 +111,12 @@ class EventsServicer(metaclass=_abc_1.ABCMeta):
         request: _meta_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_pb2.Event, _abc.Awaitable[_event_pb2.Event]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteCollection(
+        self,
+        request: _meta_pb2.DeleteCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.DeleteCollectionResponse, _abc.Awaitable[_meta_pb2.DeleteCollectionResponse]]: ...
 
 def add_EventsServicer_to_server(servicer: EventsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from podwire.v1 import meta_pb2 as podwire_dot_v1_dot_meta__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apodwire/v1/namespace.proto\x12\npodwire.v1\x1a\x15podwire/v1/meta.proto\"\x8b\x01\n\tNamespace\x12(\n\x08metadata\x18\x01 \x01(\x0b\x32\x16.podwire.v1.ObjectMeta\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.podwire.v1.NamespaceSpec\x12+\n\x06status\x18\x03 \x01(\x0b\x32\x1b.podwire.v1.NamespaceStatus\"#\n\rNamespaceSpec\x12\x12\n\nfinalizers\x18\x01 \x03(\t\"K\n\x0fNamespaceStatus\x12\r\n\x05phase\x18\x01 \x01(\t\x12)\n\nconditions\x18\x02 \x03(\x0b\x32\x15.podwire.v1.Condition\"]\n\rNamespaceList\x12&\n\x08metadata\x18\x01 \x01(\x0b\x32\x14.podwire.v1.ListMeta\x12$\n\x05items\x18\x02 \x03(\x0b\x32\x15.podwire.v1.Namespace\"P\n\x16NamespaceCreateRequest\x12%\n\x06object\x18\x01 \x01(\x0b\x32\x15.podwire.v1.Namespace\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"P\n\x16NamespaceUpdateRequest\x12%\n\x06object\x18\x01 \x01(\x0b\x32\x15.podwire.v1.Namespace\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"J\n\x13NamespaceWatchEvent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12%\n\x06object\x18\x02 \x01(\x0b\x32\x15.podwire.v1.Namespace\"X\n\x16NamespaceWatchResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.podwire.v1.NamespaceWatchEvent\x12\r\n\x05\x65poch\x18\x02 \x01(\t2\x92\x04\n\nNamespaces\x12\x43\n\x06\x43reate\x12\".podwire.v1.NamespaceCreateRequest\x1a\x15.podwire.v1.Namespace\x12\x34\n\x03Get\x12\x16.podwire.v1.GetRequest\x1a\x15.podwire.v1.Namespace\x12:\n\x04List\x12\x17.podwire.v1.ListRequest\x1a\x19.podwire.v1.NamespaceList\x12G\n\x05Watch\x12\x18.podwire.v1.WatchRequest\x1a\".podwire.v1.NamespaceWatchResponse0\x01\x12\x43\n\x06Update\x12\".podwire.v1.NamespaceUpdateRequest\x1a\x15.podwire.v1.Namespace\x12I\n\x0cUpdateStatus\x12\".podwire.v1.NamespaceUpdateRequest\x1a\x15.podwire.v1.Namespace\x12\x38\n\x05\x41pply\x12\x18.podwire.v1.ApplyRequest\x1a\x15.podwire.v1.Namespace\x12:\n\x06\x44\x65lete\x12\x19.podwire.v1.DeleteRequest\x1a\x15.podwire.v1.Namespaceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apodwire/v1/namespace.proto\x12\npodwire.v1\x1a\x15podwire/v1/meta.proto\"\x8b\x01\n\tNamespace\x12(\n\x08metadata\x18\x01 \x01(\x0b\x32\x16.podwire.v1.ObjectMeta\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.podwire.v1.NamespaceSpec\x12+\n\x06status\x18\x03 \x01(\x0b\x32\x1b.podwire.v1.NamespaceStatus\"#\n\rNamespaceSpec\x12\x12\n\nfinalizers\x18\x01 \x03(\t\"K\n\x0fNamespaceStatus\x12\r\n\x05phase\x18\x01 \x01(\t\x12)\n\nconditions\x18\x02 \x03(\x0b\x32\x15.podwire.v1.Condition\"]\n\rNamespaceList\x12&\n\x08metadata\x18\x01 \x01(\x0b\x32\x14.podwire.v1.ListMeta\x12$\n\x05items\x18\x02 \x03(\x0b\x32\x15.podwire.v1.Namespace\"g\n\x16NamespaceCreateRequest\x12%\n\x06object\x18\x01 \x01(\x0b\x32\x15.podwire.v1.Namespace\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x15\n\rfield_manager\x18\x03 \x01(\t\"g\n\x16NamespaceUpdateRequest\x12%\n\x06object\x18\x01 \x01(\x0b\x32\x15.podwire.v1.Namespace\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x15\n\rfield_manager\x18\x03 \x01(\t\"J\n\x13NamespaceWatchEvent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12%\n\x06object\x18\x02 \x01(\x0b\x32\x15.podwire.v1.Namespace\"X\n\x16NamespaceWatchResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.podwire.v1.NamespaceWatchEvent\x12\r\n\x05\x65poch\x18\x02 \x01(\t2\xab\x05\n\nNamespaces\x12\x43\n\x06\x43reate\x12\".podwire.v1.NamespaceCreateRequest\x1a\x15.podwire.v1.Namespace\x12\x34\n\x03Get\x12\x16.podwire.v1.GetRequest\x1a\x15.podwire.v1.Namespace\x12:\n\x04List\x12\x17.podwire.v1.ListRequest\x1a\x19.podwire.v1.NamespaceList\x12G\n\x05Watch\x12\x18.podwire.v1.WatchRequest\x1a\".podwire.v1.NamespaceWatchResponse0\x01\x12\x43\n\x06Update\x12\".podwire.v1.NamespaceUpdateRequest\x1a\x15.podwire.v1.Namespace\x12I\n\x0cUpdateStatus\x12\".podwire.v1.NamespaceUpdateRequest\x1a\x15.podwire.v1.Namespace\x12\x38\n\x05Patch\x12\x18.podwire.v1.PatchRequest\x1a\x15.podwire.v1.Namespace\x12\x38\n\x05\x41pply\x12\x18.podwire.v1.ApplyRequest\x1a\x15.podwire.v1.Namespace\x12:\n\x06\x44\x65lete\x12\x19.podwire.v1.DeleteRequest\x1a\x15.podwire.v1.Namespace\x12]\n\x10\x44\x65leteCollection\x12#.podwire.v1.DeleteCollectionRequest\x1a$.podwire.v1.DeleteCollectionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,13 +41,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NAMESPACELIST']._serialized_start=321
   _globals['_NAMESPACELIST']._serialized_end=414
   _globals['_NAMESPACECREATEREQUEST']._serialized_start=416
-  _globals['_NAMESPACECREATEREQUEST']._serialized_end=496
-  _globals['_NAMESPACEUPDATEREQUEST']._serialized_start=498
-  _globals['_NAMESPACEUPDATEREQUEST']._serialized_end=578
-  _globals['_NAMESPACEWATCHEVENT']._serialized_start=580
-  _globals['_NAMESPACEWATCHEVENT']._serialized_end=654
-  _globals['_NAMESPACEWATCHRESPONSE']._serialized_start=656
-  _globals['_NAMESPACEWATCHRESPONSE']._serialized_end=744
-  _globals['_NAMESPACES']._serialized_start=747
-  _globals['_NAMESPACES']._serialized_end=1277
+  _globals['_NAMESPACECREATEREQUEST']._serialized_end=519
+  _globals['_NAMESPACEUPDATEREQUEST']._serialized_start=521
+  _globals['_NAMESPACEUPDATEREQUEST']._serialized_end=624
+  _globals['_NAMESPACEWATCHEVENT']._serialized_start=626
+  _globals['_NAMESPACEWATCHEVENT']._serialized_end=700
+  _globals['_NAMESPACEWATCHRESPONSE']._serialized_start=702
+  _globals['_NAMESPACEWATCHRESPONSE']._serialized_end=790
+  _globals['_NAMESPACES']._serialized_start=793
+  _globals['_NAMESPACES']._serialized_end=1476
 # @@protoc_insertion_point(module_scope)

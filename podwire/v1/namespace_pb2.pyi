@@ -121,7 +121,10 @@ class NamespaceCreateRequest(_message.Message):
 
     OBJECT_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    field_manager: _builtins.str
+    """Who writes, for the record of who owns which fields."""
     @_builtins.property
     def object(self) -> Global___Namespace: ...
     def __init__(
@@ -129,10 +132,11 @@ class NamespaceCreateRequest(_message.Message):
         *,
         object: Global___Namespace | None = ...,
         dry_run: _builtins.bool = ...,
+        field_manager: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "object", b"object"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "field_manager", b"field_manager", "object", b"object"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -146,7 +150,10 @@ class NamespaceUpdateRequest(_message.Message):
 
     OBJECT_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    field_manager: _builtins.str
+    """Who writes, for the record of who owns which fields."""
     @_builtins.property
     def object(self) -> Global___Namespace: ...
     def __init__(
@@ -154,10 +161,11 @@ class NamespaceUpdateRequest(_message.Message):
         *,
         object: Global___Namespace | None = ...,
         dry_run: _builtins.bool = ...,
+        field_manager: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "object", b"object"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "field_manager", b"field_manager", "object", b"object"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -65,6 +65,11 @@ class NamespacesStub:
                 request_serializer=podwire_dot_v1_dot_namespace__pb2.NamespaceUpdateRequest.SerializeToString,
                 response_deserializer=podwire_dot_v1_dot_namespace__pb2.Namespace.FromString,
                 _registered_method=True)
+        self.Patch = channel.unary_unary(
+                '/podwire.v1.Namespaces/Patch',
+                request_serializer=podwire_dot_v1_dot_meta__pb2.PatchRequest.SerializeToString,
+                response_deserializer=podwire_dot_v1_dot_namespace__pb2.Namespace.FromString,
+                _registered_method=True)
         self.Apply = channel.unary_unary(
                 '/podwire.v1.Namespaces/Apply',
                 request_serializer=podwire_dot_v1_dot_meta__pb2.ApplyRequest.SerializeToString,
@@ -74,6 +79,11 @@ class NamespacesStub:
                 '/podwire.v1.Namespaces/Delete',
                 request_serializer=podwire_dot_v1_dot_meta__pb2.DeleteRequest.SerializeToString,
                 response_deserializer=podwire_dot_v1_dot_namespace__pb2.Namespace.FromString,
+                _registered_method=True)
+        self.DeleteCollection = channel.unary_unary(
+                '/podwire.v1.Namespaces/DeleteCollection',
+                request_serializer=podwire_dot_v1_dot_meta__pb2.DeleteCollectionRequest.SerializeToString,
+                response_deserializer=podwire_dot_v1_dot_meta__pb2.DeleteCollectionResponse.FromString,
                 _registered_method=True)
 
 
@@ -116,6 +126,12 @@ class NamespacesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Patch(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Apply(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -123,6 +139,12 @@ class NamespacesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Delete(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCollection(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,6 +183,11 @@ def add_NamespacesServicer_to_server(servicer, server):
                     request_deserializer=podwire_dot_v1_dot_namespace__pb2.NamespaceUpdateRequest.FromString,
                     response_serializer=podwire_dot_v1_dot_namespace__pb2.Namespace.SerializeToString,
             ),
+            'Patch': grpc.unary_unary_rpc_method_handler(
+                    servicer.Patch,
+                    request_deserializer=podwire_dot_v1_dot_meta__pb2.PatchRequest.FromString,
+                    response_serializer=podwire_dot_v1_dot_namespace__pb2.Namespace.SerializeToString,
+            ),
             'Apply': grpc.unary_unary_rpc_method_handler(
                     servicer.Apply,
                     request_deserializer=podwire_dot_v1_dot_meta__pb2.ApplyRequest.FromString,
@@ -170,6 +197,11 @@ def add_NamespacesServicer_to_server(servicer, server):
                     servicer.Delete,
                     request_deserializer=podwire_dot_v1_dot_meta__pb2.DeleteRequest.FromString,
                     response_serializer=podwire_dot_v1_dot_namespace__pb2.Namespace.SerializeToString,
+            ),
+            'DeleteCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCollection,
+                    request_deserializer=podwire_dot_v1_dot_meta__pb2.DeleteCollectionRequest.FromString,
+                    response_serializer=podwire_dot_v1_dot_meta__pb2.DeleteCollectionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -345,6 +377,33 @@ class Namespaces:
             _registered_method=True)
 
     @staticmethod
+    def Patch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podwire.v1.Namespaces/Patch',
+            podwire_dot_v1_dot_meta__pb2.PatchRequest.SerializeToString,
+            podwire_dot_v1_dot_namespace__pb2.Namespace.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Apply(request,
             target,
             options=(),
@@ -388,6 +447,33 @@ class Namespaces:
             '/podwire.v1.Namespaces/Delete',
             podwire_dot_v1_dot_meta__pb2.DeleteRequest.SerializeToString,
             podwire_dot_v1_dot_namespace__pb2.Namespace.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podwire.v1.Namespaces/DeleteCollection',
+            podwire_dot_v1_dot_meta__pb2.DeleteCollectionRequest.SerializeToString,
+            podwire_dot_v1_dot_meta__pb2.DeleteCollectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

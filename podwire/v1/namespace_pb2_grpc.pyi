@@ -38,8 +38,10 @@ class NamespacesStub:
     Watch: _grpc.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _namespace_pb2.NamespaceWatchResponse]
     Update: _grpc.UnaryUnaryMultiCallable[_namespace_pb2.NamespaceUpdateRequest, _namespace_pb2.Namespace]
     UpdateStatus: _grpc.UnaryUnaryMultiCallable[_namespace_pb2.NamespaceUpdateRequest, _namespace_pb2.Namespace]
+    Patch: _grpc.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _namespace_pb2.Namespace]
     Apply: _grpc.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _namespace_pb2.Namespace]
     Delete: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _namespace_pb2.Namespace]
+    DeleteCollection: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]
 
 @_typing.type_check_only
 class NamespacesAsyncStub(NamespacesStub):
@@ -50,8 +52,10 @@ class NamespacesAsyncStub(NamespacesStub):
     Watch: _aio.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _namespace_pb2.NamespaceWatchResponse]  # type: ignore[assignment]
     Update: _aio.UnaryUnaryMultiCallable[_namespace_pb2.NamespaceUpdateRequest, _namespace_pb2.Namespace]  # type: ignore[assignment]
     UpdateStatus: _aio.UnaryUnaryMultiCallable[_namespace_pb2.NamespaceUpdateRequest, _namespace_pb2.Namespace]  # type: ignore[assignment]
+    Patch: _aio.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _namespace_pb2.Namespace]  # type: ignore[assignment]
     Apply: _aio.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _namespace_pb2.Namespace]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _namespace_pb2.Namespace]  # type: ignore[assignment]
+    DeleteCollection: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
 
 class NamespacesServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -97,6 +101,13 @@ class NamespacesServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_namespace_pb2.Namespace, _abc.Awaitable[_namespace_pb2.Namespace]]: ...
 
     @_abc_1.abstractmethod
+    def Patch(
+        self,
+        request: _meta_pb2.PatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_namespace_pb2.Namespace, _abc.Awaitable[_namespace_pb2.Namespace]]: ...
+
+    @_abc_1.abstractmethod
     def Apply(
         self,
         request: _meta_pb2.ApplyRequest,
@@ -109,5 +120,12 @@ class NamespacesServicer(metaclass=_abc_1.ABCMeta):
         request: _meta_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_namespace_pb2.Namespace, _abc.Awaitable[_namespace_pb2.Namespace]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteCollection(
+        self,
+        request: _meta_pb2.DeleteCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.DeleteCollectionResponse, _abc.Awaitable[_meta_pb2.DeleteCollectionResponse]]: ...
 
 def add_NamespacesServicer_to_server(servicer: NamespacesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

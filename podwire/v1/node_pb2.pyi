@@ -410,7 +410,10 @@ class NodeCreateRequest(_message.Message):
 
     OBJECT_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    field_manager: _builtins.str
+    """Who writes, for the record of who owns which fields."""
     @_builtins.property
     def object(self) -> Global___Node: ...
     def __init__(
@@ -418,10 +421,11 @@ class NodeCreateRequest(_message.Message):
         *,
         object: Global___Node | None = ...,
         dry_run: _builtins.bool = ...,
+        field_manager: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "object", b"object"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "field_manager", b"field_manager", "object", b"object"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -435,7 +439,10 @@ class NodeUpdateRequest(_message.Message):
 
     OBJECT_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    field_manager: _builtins.str
+    """Who writes, for the record of who owns which fields."""
     @_builtins.property
     def object(self) -> Global___Node: ...
     def __init__(
@@ -443,10 +450,11 @@ class NodeUpdateRequest(_message.Message):
         *,
         object: Global___Node | None = ...,
         dry_run: _builtins.bool = ...,
+        field_manager: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "object", b"object"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "field_manager", b"field_manager", "object", b"object"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

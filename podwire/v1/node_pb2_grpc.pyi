@@ -38,8 +38,10 @@ class NodesStub:
     Watch: _grpc.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _node_pb2.NodeWatchResponse]
     Update: _grpc.UnaryUnaryMultiCallable[_node_pb2.NodeUpdateRequest, _node_pb2.Node]
     UpdateStatus: _grpc.UnaryUnaryMultiCallable[_node_pb2.NodeUpdateRequest, _node_pb2.Node]
+    Patch: _grpc.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _node_pb2.Node]
     Apply: _grpc.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _node_pb2.Node]
     Delete: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _node_pb2.Node]
+    DeleteCollection: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]
 
 @_typing.type_check_only
 class NodesAsyncStub(NodesStub):
@@ -50,8 +52,10 @@ class NodesAsyncStub(NodesStub):
     Watch: _aio.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _node_pb2.NodeWatchResponse]  # type: ignore[assignment]
     Update: _aio.UnaryUnaryMultiCallable[_node_pb2.NodeUpdateRequest, _node_pb2.Node]  # type: ignore[assignment]
     UpdateStatus: _aio.UnaryUnaryMultiCallable[_node_pb2.NodeUpdateRequest, _node_pb2.Node]  # type: ignore[assignment]
+    Patch: _aio.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _node_pb2.Node]  # type: ignore[assignment]
     Apply: _aio.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _node_pb2.Node]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _node_pb2.Node]  # type: ignore[assignment]
+    DeleteCollection: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
 
 class NodesServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -97,6 +101,13 @@ class NodesServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_node_pb2.Node, _abc.Awaitable[_node_pb2.Node]]: ...
 
     @_abc_1.abstractmethod
+    def Patch(
+        self,
+        request: _meta_pb2.PatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.Node, _abc.Awaitable[_node_pb2.Node]]: ...
+
+    @_abc_1.abstractmethod
     def Apply(
         self,
         request: _meta_pb2.ApplyRequest,
@@ -109,6 +120,13 @@ class NodesServicer(metaclass=_abc_1.ABCMeta):
         request: _meta_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.Node, _abc.Awaitable[_node_pb2.Node]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteCollection(
+        self,
+        request: _meta_pb2.DeleteCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.DeleteCollectionResponse, _abc.Awaitable[_meta_pb2.DeleteCollectionResponse]]: ...
 
 def add_NodesServicer_to_server(servicer: NodesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

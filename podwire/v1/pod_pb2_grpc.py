@@ -65,6 +65,11 @@ class PodsStub:
                 request_serializer=podwire_dot_v1_dot_pod__pb2.PodUpdateRequest.SerializeToString,
                 response_deserializer=podwire_dot_v1_dot_pod__pb2.Pod.FromString,
                 _registered_method=True)
+        self.Patch = channel.unary_unary(
+                '/podwire.v1.Pods/Patch',
+                request_serializer=podwire_dot_v1_dot_meta__pb2.PatchRequest.SerializeToString,
+                response_deserializer=podwire_dot_v1_dot_pod__pb2.Pod.FromString,
+                _registered_method=True)
         self.Apply = channel.unary_unary(
                 '/podwire.v1.Pods/Apply',
                 request_serializer=podwire_dot_v1_dot_meta__pb2.ApplyRequest.SerializeToString,
@@ -74,6 +79,11 @@ class PodsStub:
                 '/podwire.v1.Pods/Delete',
                 request_serializer=podwire_dot_v1_dot_meta__pb2.DeleteRequest.SerializeToString,
                 response_deserializer=podwire_dot_v1_dot_pod__pb2.Pod.FromString,
+                _registered_method=True)
+        self.DeleteCollection = channel.unary_unary(
+                '/podwire.v1.Pods/DeleteCollection',
+                request_serializer=podwire_dot_v1_dot_meta__pb2.DeleteCollectionRequest.SerializeToString,
+                response_deserializer=podwire_dot_v1_dot_meta__pb2.DeleteCollectionResponse.FromString,
                 _registered_method=True)
         self.Bind = channel.unary_unary(
                 '/podwire.v1.Pods/Bind',
@@ -131,6 +141,12 @@ class PodsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Patch(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Apply(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -138,6 +154,12 @@ class PodsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Delete(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCollection(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -195,6 +217,11 @@ def add_PodsServicer_to_server(servicer, server):
                     request_deserializer=podwire_dot_v1_dot_pod__pb2.PodUpdateRequest.FromString,
                     response_serializer=podwire_dot_v1_dot_pod__pb2.Pod.SerializeToString,
             ),
+            'Patch': grpc.unary_unary_rpc_method_handler(
+                    servicer.Patch,
+                    request_deserializer=podwire_dot_v1_dot_meta__pb2.PatchRequest.FromString,
+                    response_serializer=podwire_dot_v1_dot_pod__pb2.Pod.SerializeToString,
+            ),
             'Apply': grpc.unary_unary_rpc_method_handler(
                     servicer.Apply,
                     request_deserializer=podwire_dot_v1_dot_meta__pb2.ApplyRequest.FromString,
@@ -204,6 +231,11 @@ def add_PodsServicer_to_server(servicer, server):
                     servicer.Delete,
                     request_deserializer=podwire_dot_v1_dot_meta__pb2.DeleteRequest.FromString,
                     response_serializer=podwire_dot_v1_dot_pod__pb2.Pod.SerializeToString,
+            ),
+            'DeleteCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCollection,
+                    request_deserializer=podwire_dot_v1_dot_meta__pb2.DeleteCollectionRequest.FromString,
+                    response_serializer=podwire_dot_v1_dot_meta__pb2.DeleteCollectionResponse.SerializeToString,
             ),
             'Bind': grpc.unary_unary_rpc_method_handler(
                     servicer.Bind,
@@ -394,6 +426,33 @@ class Pods:
             _registered_method=True)
 
     @staticmethod
+    def Patch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podwire.v1.Pods/Patch',
+            podwire_dot_v1_dot_meta__pb2.PatchRequest.SerializeToString,
+            podwire_dot_v1_dot_pod__pb2.Pod.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Apply(request,
             target,
             options=(),
@@ -437,6 +496,33 @@ class Pods:
             '/podwire.v1.Pods/Delete',
             podwire_dot_v1_dot_meta__pb2.DeleteRequest.SerializeToString,
             podwire_dot_v1_dot_pod__pb2.Pod.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podwire.v1.Pods/DeleteCollection',
+            podwire_dot_v1_dot_meta__pb2.DeleteCollectionRequest.SerializeToString,
+            podwire_dot_v1_dot_meta__pb2.DeleteCollectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,8 +38,10 @@ class PodsStub:
     Watch: _grpc.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _pod_pb2.PodWatchResponse]
     Update: _grpc.UnaryUnaryMultiCallable[_pod_pb2.PodUpdateRequest, _pod_pb2.Pod]
     UpdateStatus: _grpc.UnaryUnaryMultiCallable[_pod_pb2.PodUpdateRequest, _pod_pb2.Pod]
+    Patch: _grpc.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _pod_pb2.Pod]
     Apply: _grpc.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _pod_pb2.Pod]
     Delete: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _pod_pb2.Pod]
+    DeleteCollection: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]
     Bind: _grpc.UnaryUnaryMultiCallable[_pod_pb2.BindRequest, _pod_pb2.Pod]
     """Gives the pod to a node; only a pod that has none."""
     Logs: _grpc.UnaryStreamMultiCallable[_pod_pb2.LogsRequest, _pod_pb2.LogsChunk]
@@ -54,8 +56,10 @@ class PodsAsyncStub(PodsStub):
     Watch: _aio.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _pod_pb2.PodWatchResponse]  # type: ignore[assignment]
     Update: _aio.UnaryUnaryMultiCallable[_pod_pb2.PodUpdateRequest, _pod_pb2.Pod]  # type: ignore[assignment]
     UpdateStatus: _aio.UnaryUnaryMultiCallable[_pod_pb2.PodUpdateRequest, _pod_pb2.Pod]  # type: ignore[assignment]
+    Patch: _aio.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _pod_pb2.Pod]  # type: ignore[assignment]
     Apply: _aio.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _pod_pb2.Pod]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _pod_pb2.Pod]  # type: ignore[assignment]
+    DeleteCollection: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     Bind: _aio.UnaryUnaryMultiCallable[_pod_pb2.BindRequest, _pod_pb2.Pod]  # type: ignore[assignment]
     """Gives the pod to a node; only a pod that has none."""
     Logs: _aio.UnaryStreamMultiCallable[_pod_pb2.LogsRequest, _pod_pb2.LogsChunk]  # type: ignore[assignment]
@@ -105,6 +109,13 @@ class PodsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_pod_pb2.Pod, _abc.Awaitable[_pod_pb2.Pod]]: ...
 
     @_abc_1.abstractmethod
+    def Patch(
+        self,
+        request: _meta_pb2.PatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pod_pb2.Pod, _abc.Awaitable[_pod_pb2.Pod]]: ...
+
+    @_abc_1.abstractmethod
     def Apply(
         self,
         request: _meta_pb2.ApplyRequest,
@@ -117,6 +128,13 @@ class PodsServicer(metaclass=_abc_1.ABCMeta):
         request: _meta_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pod_pb2.Pod, _abc.Awaitable[_pod_pb2.Pod]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteCollection(
+        self,
+        request: _meta_pb2.DeleteCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.DeleteCollectionResponse, _abc.Awaitable[_meta_pb2.DeleteCollectionResponse]]: ...
 
     @_abc_1.abstractmethod
     def Bind(

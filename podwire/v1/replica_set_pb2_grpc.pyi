@@ -38,8 +38,10 @@ class ReplicaSetsStub:
     Watch: _grpc.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _replica_set_pb2.ReplicaSetWatchResponse]
     Update: _grpc.UnaryUnaryMultiCallable[_replica_set_pb2.ReplicaSetUpdateRequest, _replica_set_pb2.ReplicaSet]
     UpdateStatus: _grpc.UnaryUnaryMultiCallable[_replica_set_pb2.ReplicaSetUpdateRequest, _replica_set_pb2.ReplicaSet]
+    Patch: _grpc.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _replica_set_pb2.ReplicaSet]
     Apply: _grpc.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _replica_set_pb2.ReplicaSet]
     Delete: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _replica_set_pb2.ReplicaSet]
+    DeleteCollection: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]
 
 @_typing.type_check_only
 class ReplicaSetsAsyncStub(ReplicaSetsStub):
@@ -50,8 +52,10 @@ class ReplicaSetsAsyncStub(ReplicaSetsStub):
     Watch: _aio.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _replica_set_pb2.ReplicaSetWatchResponse]  # type: ignore[assignment]
     Update: _aio.UnaryUnaryMultiCallable[_replica_set_pb2.ReplicaSetUpdateRequest, _replica_set_pb2.ReplicaSet]  # type: ignore[assignment]
     UpdateStatus: _aio.UnaryUnaryMultiCallable[_replica_set_pb2.ReplicaSetUpdateRequest, _replica_set_pb2.ReplicaSet]  # type: ignore[assignment]
+    Patch: _aio.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _replica_set_pb2.ReplicaSet]  # type: ignore[assignment]
     Apply: _aio.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _replica_set_pb2.ReplicaSet]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _replica_set_pb2.ReplicaSet]  # type: ignore[assignment]
+    DeleteCollection: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
 
 class ReplicaSetsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -97,6 +101,13 @@ class ReplicaSetsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_replica_set_pb2.ReplicaSet, _abc.Awaitable[_replica_set_pb2.ReplicaSet]]: ...
 
     @_abc_1.abstractmethod
+    def Patch(
+        self,
+        request: _meta_pb2.PatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_replica_set_pb2.ReplicaSet, _abc.Awaitable[_replica_set_pb2.ReplicaSet]]: ...
+
+    @_abc_1.abstractmethod
     def Apply(
         self,
         request: _meta_pb2.ApplyRequest,
@@ -109,5 +120,12 @@ class ReplicaSetsServicer(metaclass=_abc_1.ABCMeta):
         request: _meta_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_replica_set_pb2.ReplicaSet, _abc.Awaitable[_replica_set_pb2.ReplicaSet]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteCollection(
+        self,
+        request: _meta_pb2.DeleteCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.DeleteCollectionResponse, _abc.Awaitable[_meta_pb2.DeleteCollectionResponse]]: ...
 
 def add_ReplicaSetsServicer_to_server(servicer: ReplicaSetsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

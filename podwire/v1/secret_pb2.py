@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from podwire.v1 import meta_pb2 as podwire_dot_v1_dot_meta__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17podwire/v1/secret.proto\x12\npodwire.v1\x1a\x15podwire/v1/meta.proto\"\xab\x02\n\x06Secret\x12(\n\x08metadata\x18\x01 \x01(\x0b\x32\x16.podwire.v1.ObjectMeta\x12*\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x1c.podwire.v1.Secret.DataEntry\x12\x37\n\x0bstring_data\x18\x03 \x03(\x0b\x32\".podwire.v1.Secret.StringDataEntry\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x16\n\timmutable\x18\x05 \x01(\x08H\x00\x88\x01\x01\x1a+\n\tDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1a\x31\n\x0fStringDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_immutable\"W\n\nSecretList\x12&\n\x08metadata\x18\x01 \x01(\x0b\x32\x14.podwire.v1.ListMeta\x12!\n\x05items\x18\x02 \x03(\x0b\x32\x12.podwire.v1.Secret\"J\n\x13SecretCreateRequest\x12\"\n\x06object\x18\x01 \x01(\x0b\x32\x12.podwire.v1.Secret\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"J\n\x13SecretUpdateRequest\x12\"\n\x06object\x18\x01 \x01(\x0b\x32\x12.podwire.v1.Secret\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"D\n\x10SecretWatchEvent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\"\n\x06object\x18\x02 \x01(\x0b\x32\x12.podwire.v1.Secret\"R\n\x13SecretWatchResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.podwire.v1.SecretWatchEvent\x12\r\n\x05\x65poch\x18\x02 \x01(\t2\xa9\x03\n\x07Secrets\x12=\n\x06\x43reate\x12\x1f.podwire.v1.SecretCreateRequest\x1a\x12.podwire.v1.Secret\x12\x31\n\x03Get\x12\x16.podwire.v1.GetRequest\x1a\x12.podwire.v1.Secret\x12\x37\n\x04List\x12\x17.podwire.v1.ListRequest\x1a\x16.podwire.v1.SecretList\x12\x44\n\x05Watch\x12\x18.podwire.v1.WatchRequest\x1a\x1f.podwire.v1.SecretWatchResponse0\x01\x12=\n\x06Update\x12\x1f.podwire.v1.SecretUpdateRequest\x1a\x12.podwire.v1.Secret\x12\x35\n\x05\x41pply\x12\x18.podwire.v1.ApplyRequest\x1a\x12.podwire.v1.Secret\x12\x37\n\x06\x44\x65lete\x12\x19.podwire.v1.DeleteRequest\x1a\x12.podwire.v1.Secretb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17podwire/v1/secret.proto\x12\npodwire.v1\x1a\x15podwire/v1/meta.proto\"\xab\x02\n\x06Secret\x12(\n\x08metadata\x18\x01 \x01(\x0b\x32\x16.podwire.v1.ObjectMeta\x12*\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x1c.podwire.v1.Secret.DataEntry\x12\x37\n\x0bstring_data\x18\x03 \x03(\x0b\x32\".podwire.v1.Secret.StringDataEntry\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x16\n\timmutable\x18\x05 \x01(\x08H\x00\x88\x01\x01\x1a+\n\tDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1a\x31\n\x0fStringDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_immutable\"W\n\nSecretList\x12&\n\x08metadata\x18\x01 \x01(\x0b\x32\x14.podwire.v1.ListMeta\x12!\n\x05items\x18\x02 \x03(\x0b\x32\x12.podwire.v1.Secret\"a\n\x13SecretCreateRequest\x12\"\n\x06object\x18\x01 \x01(\x0b\x32\x12.podwire.v1.Secret\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x15\n\rfield_manager\x18\x03 \x01(\t\"a\n\x13SecretUpdateRequest\x12\"\n\x06object\x18\x01 \x01(\x0b\x32\x12.podwire.v1.Secret\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x15\n\rfield_manager\x18\x03 \x01(\t\"D\n\x10SecretWatchEvent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\"\n\x06object\x18\x02 \x01(\x0b\x32\x12.podwire.v1.Secret\"R\n\x13SecretWatchResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.podwire.v1.SecretWatchEvent\x12\r\n\x05\x65poch\x18\x02 \x01(\t2\xbf\x04\n\x07Secrets\x12=\n\x06\x43reate\x12\x1f.podwire.v1.SecretCreateRequest\x1a\x12.podwire.v1.Secret\x12\x31\n\x03Get\x12\x16.podwire.v1.GetRequest\x1a\x12.podwire.v1.Secret\x12\x37\n\x04List\x12\x17.podwire.v1.ListRequest\x1a\x16.podwire.v1.SecretList\x12\x44\n\x05Watch\x12\x18.podwire.v1.WatchRequest\x1a\x1f.podwire.v1.SecretWatchResponse0\x01\x12=\n\x06Update\x12\x1f.podwire.v1.SecretUpdateRequest\x1a\x12.podwire.v1.Secret\x12\x35\n\x05Patch\x12\x18.podwire.v1.PatchRequest\x1a\x12.podwire.v1.Secret\x12\x35\n\x05\x41pply\x12\x18.podwire.v1.ApplyRequest\x1a\x12.podwire.v1.Secret\x12\x37\n\x06\x44\x65lete\x12\x19.podwire.v1.DeleteRequest\x1a\x12.podwire.v1.Secret\x12]\n\x10\x44\x65leteCollection\x12#.podwire.v1.DeleteCollectionRequest\x1a$.podwire.v1.DeleteCollectionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,13 +45,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SECRETLIST']._serialized_start=364
   _globals['_SECRETLIST']._serialized_end=451
   _globals['_SECRETCREATEREQUEST']._serialized_start=453
-  _globals['_SECRETCREATEREQUEST']._serialized_end=527
-  _globals['_SECRETUPDATEREQUEST']._serialized_start=529
-  _globals['_SECRETUPDATEREQUEST']._serialized_end=603
-  _globals['_SECRETWATCHEVENT']._serialized_start=605
-  _globals['_SECRETWATCHEVENT']._serialized_end=673
-  _globals['_SECRETWATCHRESPONSE']._serialized_start=675
-  _globals['_SECRETWATCHRESPONSE']._serialized_end=757
-  _globals['_SECRETS']._serialized_start=760
-  _globals['_SECRETS']._serialized_end=1185
+  _globals['_SECRETCREATEREQUEST']._serialized_end=550
+  _globals['_SECRETUPDATEREQUEST']._serialized_start=552
+  _globals['_SECRETUPDATEREQUEST']._serialized_end=649
+  _globals['_SECRETWATCHEVENT']._serialized_start=651
+  _globals['_SECRETWATCHEVENT']._serialized_end=719
+  _globals['_SECRETWATCHRESPONSE']._serialized_start=721
+  _globals['_SECRETWATCHRESPONSE']._serialized_end=803
+  _globals['_SECRETS']._serialized_start=806
+  _globals['_SECRETS']._serialized_end=1381
 # @@protoc_insertion_point(module_scope)

@@ -37,8 +37,10 @@ class SecretsStub:
     List: _grpc.UnaryUnaryMultiCallable[_meta_pb2.ListRequest, _secret_pb2.SecretList]
     Watch: _grpc.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _secret_pb2.SecretWatchResponse]
     Update: _grpc.UnaryUnaryMultiCallable[_secret_pb2.SecretUpdateRequest, _secret_pb2.Secret]
+    Patch: _grpc.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _secret_pb2.Secret]
     Apply: _grpc.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _secret_pb2.Secret]
     Delete: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _secret_pb2.Secret]
+    DeleteCollection: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]
 
 @_typing.type_check_only
 class SecretsAsyncStub(SecretsStub):
@@ -48,8 +50,10 @@ class SecretsAsyncStub(SecretsStub):
     List: _aio.UnaryUnaryMultiCallable[_meta_pb2.ListRequest, _secret_pb2.SecretList]  # type: ignore[assignment]
     Watch: _aio.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _secret_pb2.SecretWatchResponse]  # type: ignore[assignment]
     Update: _aio.UnaryUnaryMultiCallable[_secret_pb2.SecretUpdateRequest, _secret_pb2.Secret]  # type: ignore[assignment]
+    Patch: _aio.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _secret_pb2.Secret]  # type: ignore[assignment]
     Apply: _aio.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _secret_pb2.Secret]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _secret_pb2.Secret]  # type: ignore[assignment]
+    DeleteCollection: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
 
 class SecretsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -88,6 +92,13 @@ class SecretsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_secret_pb2.Secret, _abc.Awaitable[_secret_pb2.Secret]]: ...
 
     @_abc_1.abstractmethod
+    def Patch(
+        self,
+        request: _meta_pb2.PatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_secret_pb2.Secret, _abc.Awaitable[_secret_pb2.Secret]]: ...
+
+    @_abc_1.abstractmethod
     def Apply(
         self,
         request: _meta_pb2.ApplyRequest,
@@ -100,5 +111,12 @@ class SecretsServicer(metaclass=_abc_1.ABCMeta):
         request: _meta_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_secret_pb2.Secret, _abc.Awaitable[_secret_pb2.Secret]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteCollection(
+        self,
+        request: _meta_pb2.DeleteCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.DeleteCollectionResponse, _abc.Awaitable[_meta_pb2.DeleteCollectionResponse]]: ...
 
 def add_SecretsServicer_to_server(servicer: SecretsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -38,8 +38,10 @@ class ServicesStub:
     Watch: _grpc.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _service_pb2.ServiceWatchResponse]
     Update: _grpc.UnaryUnaryMultiCallable[_service_pb2.ServiceUpdateRequest, _service_pb2.Service]
     UpdateStatus: _grpc.UnaryUnaryMultiCallable[_service_pb2.ServiceUpdateRequest, _service_pb2.Service]
+    Patch: _grpc.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _service_pb2.Service]
     Apply: _grpc.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _service_pb2.Service]
     Delete: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _service_pb2.Service]
+    DeleteCollection: _grpc.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]
 
 @_typing.type_check_only
 class ServicesAsyncStub(ServicesStub):
@@ -50,8 +52,10 @@ class ServicesAsyncStub(ServicesStub):
     Watch: _aio.UnaryStreamMultiCallable[_meta_pb2.WatchRequest, _service_pb2.ServiceWatchResponse]  # type: ignore[assignment]
     Update: _aio.UnaryUnaryMultiCallable[_service_pb2.ServiceUpdateRequest, _service_pb2.Service]  # type: ignore[assignment]
     UpdateStatus: _aio.UnaryUnaryMultiCallable[_service_pb2.ServiceUpdateRequest, _service_pb2.Service]  # type: ignore[assignment]
+    Patch: _aio.UnaryUnaryMultiCallable[_meta_pb2.PatchRequest, _service_pb2.Service]  # type: ignore[assignment]
     Apply: _aio.UnaryUnaryMultiCallable[_meta_pb2.ApplyRequest, _service_pb2.Service]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteRequest, _service_pb2.Service]  # type: ignore[assignment]
+    DeleteCollection: _aio.UnaryUnaryMultiCallable[_meta_pb2.DeleteCollectionRequest, _meta_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
 
 class ServicesServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -97,6 +101,13 @@ class ServicesServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_service_pb2.Service, _abc.Awaitable[_service_pb2.Service]]: ...
 
     @_abc_1.abstractmethod
+    def Patch(
+        self,
+        request: _meta_pb2.PatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.Service, _abc.Awaitable[_service_pb2.Service]]: ...
+
+    @_abc_1.abstractmethod
     def Apply(
         self,
         request: _meta_pb2.ApplyRequest,
@@ -109,5 +120,12 @@ class ServicesServicer(metaclass=_abc_1.ABCMeta):
         request: _meta_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.Service, _abc.Awaitable[_service_pb2.Service]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteCollection(
+        self,
+        request: _meta_pb2.DeleteCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.DeleteCollectionResponse, _abc.Awaitable[_meta_pb2.DeleteCollectionResponse]]: ...
 
 def add_ServicesServicer_to_server(servicer: ServicesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

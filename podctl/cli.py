@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from podctl.parsing import Command, ExecCommand, Globals, Group
+from podwire import __version__
 
 if TYPE_CHECKING:
     from podctl.session import Session
@@ -266,12 +267,11 @@ def api_resources(no_headers: bool) -> None:
 @click.pass_obj
 def version(options: Globals, client: bool) -> None:
     """Show versions, and whether the control plane answers."""
-    from podctl.information import client_version, version
-    from podctl.session import end
+    print(f"Client Version: {__version__}")
+    if not client:
+        from podctl.information import version
 
-    if client:
-        end(client_version)
-    _run(options, version)
+        _run(options, version)
 
 
 def _run(options: Globals, command: Callable[[Session], Coroutine[Any, Any, int]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version as installed_version
 
 from podctl.session import Session
 from podctl.tables import Table
@@ -20,14 +19,8 @@ def api_resources(*, no_headers: bool) -> int:
     return 0
 
 
-def client_version() -> int:
-    print(f"Client Version: {installed_version('podwire')}")
-    return 0
-
-
 async def version(session: Session) -> int:
-    """Ours, those of the nodes, and whether the control plane answers."""
-    client_version()
+    """Those of the API and the nodes, and whether the control plane answers."""
     try:
         nodes = await session.client.nodes.list(cached=True)
     except errors.PodwireError:

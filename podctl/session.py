@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
-
-import structlog
 
 from podctl.failures import CommandError, UsageError, explain
 from podctl.naming import resources
@@ -64,10 +61,6 @@ def run(options: Globals, command: Callable[[Session], Coroutine[Any, Any, int]]
                     f"{error.message} (its address is from {settings.path}; podwire-lab status shows a lab's processes)"
                 ) from None
 
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
     end(lambda: asyncio.run(connected()))
 
 

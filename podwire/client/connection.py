@@ -13,19 +13,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 import grpc.aio
-import structlog
 from google.protobuf.message import Message
 
-from podwire import errors
+from podwire import __version__, errors
 from podwire.backoff import Backoff
+from podwire.logs import Logger
 
-log = structlog.get_logger(__name__)
+log = Logger(__name__)
 
 _MIB: Final = 1024 * 1024
 # A dead peer is noticed within 10 s also where packets are dropped and not reset: a ping after 5 s of silence, and 4 s
@@ -49,7 +48,7 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.use_local_subchannel_pool", 1),
     # Control planes are reached directly; a proxy meant for the web would break streams.
     ("grpc.enable_http_proxy", 0),
-    ("grpc.primary_user_agent", f"podwire-client/{version('podwire')}"),
+    ("grpc.primary_user_agent", f"podwire-client/{__version__}"),
 )
 
 

@@ -12,15 +12,14 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import aclosing
 from typing import Generic, NoReturn, TypeVar
 
-import structlog
-
 from podwire import errors
 from podwire.backoff import Backoff
 from podwire.client.kind_client import KindClient, Listed
 from podwire.client.watching import BOOKMARK, DELETED, Position, Selection, WatchEvent, batches, is_behind, may_pass
 from podwire.keys import Object, key_of
+from podwire.logs import Logger
 
-log = structlog.get_logger(__name__)
+log = Logger(__name__)
 
 T = TypeVar("T", bound=Object)
 Handler = Callable[[str, T | None, T | None], None]

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, NoReturn, cast
 
-import structlog
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -25,8 +24,9 @@ from podwire.backoff import Backoff
 from podwire.client.kind_client import KindClient
 from podwire.keys import Object
 from podwire.kinds import BY_MESSAGE
+from podwire.logs import Logger
 
-log = structlog.get_logger(__name__)
+log = Logger(__name__)
 
 NORMAL: Final = "Normal"
 WARNING: Final = "Warning"

@@ -16,17 +16,16 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
-import structlog
-
 from podwire import errors, v1
 from podwire.client.connection import Connection
 from podwire.keys import Object, key_of, split_key
 from podwire.kinds import Kind
+from podwire.logs import Logger
 
 if TYPE_CHECKING:
     from podwire.client.kind_client import Listed
 
-log = structlog.get_logger(__name__)
+log = Logger(__name__)
 
 T = TypeVar("T", bound=Object)
 

@@ -160,6 +160,14 @@ class Overloaded(PodwireError):
         self.retry_after = retry_after
 
 
+class StoreFull(PodwireError):
+    """etcd has reached its quota and takes no writes: delete what is not needed, and retry once room has been made."""
+
+    reason = "STORE_FULL"
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    retryable = True
+
+
 class Unavailable(PodwireError):
     """The server or what it needs cannot be reached now: back off and retry. A write may or may not have happened."""
 
@@ -210,6 +218,7 @@ ERRORS: Final[tuple[type[PodwireError], ...]] = (
     HistoryLost,
     SlowWatcher,
     Overloaded,
+    StoreFull,
     Unavailable,
     NodeUnreachable,
     Timeout,

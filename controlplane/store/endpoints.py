@@ -65,10 +65,6 @@ class LeaseLost(errors.PodwireError):
     retryable = True
 
 
-class StoreFull(errors.Overloaded):
-    """etcd has reached its quota and refuses writes until its database is compacted and its alarm cleared."""
-
-
 @dataclass(frozen=True, slots=True)
 class Member:
     """A member of the cluster, as far as this client is concerned: its address and the stubs of its channel."""
@@ -91,6 +87,9 @@ class Endpoints:
             raise ValueError("an etcd client needs at least one endpoint")
         self.members = tuple(_open(address, tls) for address in addresses)
         self._current = 0
+        self._tls = tls
+        # Members that were asked for by an address of their own, which is none of the given ones.
+        self._others: dict[str, Member] = {}
 
     @property
     def current(self) -> Member:
@@ -102,13 +101,27 @@ class Endpoints:
             self._current = (self._current + 1) % len(self.members)
             log.info("moving on to another etcd member", failed=member.address, next=self.current.address)
 
-    async def close(self) -> None:
+    def at(self, address: str) -> Member:
+        """The member at `address`, as `target_of` writes it, for a call that is about this member and no other."""
         for member in self.members:
+            if member.address == address:
+                return member
+        if address not in self._others:
+            self._others[address] = _open(address, self._tls)
+        return self._others[address]
+
+    async def close(self) -> None:
+        for member in (*self.members, *self._others.values()):
             await member.channel.close()
 
 
+def target_of(address: str) -> str:
+    """`host:port` of an address as etcd writes it."""
+    return address.removeprefix("http://").removeprefix("https://").rstrip("/")
+
+
 def _open(address: str, tls: Tls | None) -> Member:
-    target = address.removeprefix("http://").removeprefix("https://").rstrip("/")
+    target = target_of(address)
     channel: grpc.aio.Channel
     if tls is None:
         if address.startswith("https://"):
@@ -139,11 +152,18 @@ def meaning(error: grpc.aio.AioRpcError) -> errors.PodwireError:
         case grpc.StatusCode.OUT_OF_RANGE:
             return errors.HistoryLost(f"etcd has not reached that revision: {details}")
         case grpc.StatusCode.RESOURCE_EXHAUSTED if "space exceeded" in details:
-            return StoreFull("etcd's database is full: compact and defragment it, and clear its NOSPACE alarm")
+            return errors.StoreFull(
+                "etcd's database has reached its quota and takes no writes: delete what is not needed; the leader of the "
+                "controllers then makes room within seconds (podctl cluster status shows how far it is)"
+            )
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return errors.Overloaded(f"etcd refuses more requests for now: {details}")
         case grpc.StatusCode.INVALID_ARGUMENT if "too large" in details:
             return errors.TooLarge("the request is larger than the 1.5 MiB that etcd takes")
+        case grpc.StatusCode.INVALID_ARGUMENT if "user name is empty" in details:
+            return errors.Unauthenticated(
+                "etcd demands that clients log in: give --etcd-ca, --etcd-cert and --etcd-key"
+            )
         case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.FAILED_PRECONDITION:
             return errors.Internal(f"etcd refuses the request: {details}")
         case grpc.StatusCode.NOT_FOUND if "lease" in details:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -17,8 +18,9 @@ import grpc.aio
 from controlplane.store import operations, watching
 from controlplane.store.api import etcd_pb2 as pb
 from controlplane.store.api.kv_pb2 import KeyValue
-from controlplane.store.endpoints import Endpoints, Member, meaning
+from controlplane.store.endpoints import Compacted, Endpoints, Member, meaning
 from controlplane.store.leases import Lease, Renewals
+from controlplane.store.maintenance import Maintenance
 from controlplane.store.watching import Batch
 from podwire import errors
 from podwire.backoff import Backoff
@@ -48,6 +50,7 @@ class Etcd:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
+        self.maintenance = Maintenance(endpoints)
 
     @classmethod
     def connect(cls, addresses: Sequence[str], *, tls: Tls | None = None) -> Self:
@@ -156,10 +159,28 @@ class Etcd:
         """A shared stream of renewals; its `run` needs a task."""
         return Renewals(self._endpoints, asyncio.get_running_loop().time)
 
-    async def compact(self, revision: int, *, timeout: float = WRITE_TIMEOUT) -> None:
-        """Gives the history before `revision` up; `Compacted` where that has happened already."""
-        request = pb.CompactionRequest(revision=revision)
+    async def compact(self, revision: int, *, physical: bool = False, timeout: float = WRITE_TIMEOUT) -> None:
+        """Gives the history before `revision` up; `Compacted` where that has happened already.
+
+        `physical` waits until the space of it is free in the member that answers.
+        """
+        request = pb.CompactionRequest(revision=revision, physical=physical)
         await self._write(lambda member: member.kv.Compact(request, timeout=timeout))
+
+    async def compacted_revision(self, key: bytes, *, timeout: float = READ_TIMEOUT) -> int:
+        """The oldest revision whose history is there, 0 where all of it is; `key` is one that was written some time.
+
+        etcd has no call for it, but tells it to a watch that begins too early.
+        """
+        try:
+            async with asyncio.timeout(timeout), aclosing(self.watch(key, start_revision=1)) as batches:
+                async for _ in batches:
+                    break
+        except Compacted as lost:
+            return lost.compact_revision
+        except TimeoutError:
+            raise errors.Timeout("etcd did not answer in time") from None
+        return 0
 
     async def _read(self, call: Callable[[Member, float], Awaitable[Answer]], timeout: float) -> Answer:
         clock = asyncio.get_running_loop().time

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lab import network
+from lab import cuts, network
 from lab.errors import LabError
 from lab.lab import CHECKOUT, Lab
 from lab.plan import DEFAULT_NAME, Host, all_saved
@@ -32,11 +32,17 @@ ProgramArgument = Annotated[
 @app.command()
 def up(
     nodes: Annotated[int | None, typer.Option(help="How many nodes; 2, or as many as it has.")] = None,
+    controlplanes: Annotated[int | None, typer.Option(help="How many replicas of the control plane; 1.")] = None,
+    etcd: Annotated[int | None, typer.Option(help="How many members etcd has: 1, 3, 5 or 7; 1.")] = None,
     name: NameOption = DEFAULT_NAME,
 ) -> None:
     """Start a lab, or what does not run of it."""
     began = time.monotonic()
-    lab = Lab.wanted(name, nodes, lambda text: _err.print(f"· {text} ({time.monotonic() - began:.1f} s)", style="dim"))
+
+    def report(text: str) -> None:
+        _err.print(f"· {text} ({time.monotonic() - began:.1f} s)", style="dim")
+
+    lab = Lab.wanted(name, nodes, controlplanes=controlplanes, etcd_members=etcd, report=report)
     asyncio.run(lab.up())
     _out.print(f"lab {name} is up: {lab.plan.nodes} nodes, {time.monotonic() - began:.1f} s")
 
@@ -66,9 +72,10 @@ def list_labs() -> None:
 
 @app.command()
 def status(name: NameArgument = DEFAULT_NAME) -> None:
-    """Show a lab's hosts and what runs on them."""
+    """Show a lab's hosts, what runs on them, and which packets between them are dropped."""
     lab = Lab.existing(name)
     running = lab.running()
+    dropped = cuts.saved(lab.plan)
     table = _table("HOST", "ADDRESS", "PROGRAM", "PID", "STATE", "UP")
     for host in lab.plan.hosts:
         for program in host.programs or ("",):
@@ -83,6 +90,8 @@ def status(name: NameArgument = DEFAULT_NAME) -> None:
                 f"{process.age():.0f}s" if process else "",
             )
     _out.print(table)
+    for cut in sorted(dropped):
+        _out.print(f"cut: {cut}", highlight=False)
 
 
 @app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -122,6 +131,43 @@ def kill(host: HostArgument, program: ProgramArgument = None) -> None:
     """Cut a host's power, or kill one program of it with SIGKILL."""
     lab, place = _place(host)
     asyncio.run(lab.kill(place, _program(lab, place, program)))
+
+
+SourcesOption = Annotated[list[str], typer.Option("--from", metavar="PEER", help="What comes from this host.")]
+TargetsOption = Annotated[list[str], typer.Option("--to", metavar="PEER", help="What goes to this host.")]
+ArrivingOption = Annotated[bool, typer.Option("--in", help="All that arrives at the host.")]
+LeavingOption = Annotated[bool, typer.Option("--out", help="All that leaves the host.")]
+
+
+@app.command()
+def cut(
+    host: HostArgument,
+    sources: SourcesOption = [],  # noqa: B006 - what typer makes a list of
+    targets: TargetsOption = [],  # noqa: B006
+    arriving: ArrivingOption = False,
+    leaving: LeavingOption = False,
+) -> None:
+    """Drop a host's packets, silently: all, or those of one direction or peer. Sockets on the machine go on."""
+    lab, place = _place(host)
+    wanted = cuts.chosen(lab.plan, place, sources=sources, targets=targets, arriving=arriving, leaving=leaving)
+    asyncio.run(lab.cut(wanted))
+
+
+@app.command()
+def mend(
+    host: HostArgument,
+    sources: SourcesOption = [],  # noqa: B006 - what typer makes a list of
+    targets: TargetsOption = [],  # noqa: B006
+    arriving: ArrivingOption = False,
+    leaving: LeavingOption = False,
+) -> None:
+    """Let a host's packets through again: all, or those that a `cut` with the same options dropped."""
+    lab, place = _place(host)
+    if sources or targets or arriving or leaving:
+        named = cuts.chosen(lab.plan, place, sources=sources, targets=targets, arriving=arriving, leaving=leaving)
+    else:
+        named = cuts.of_host(cuts.saved(lab.plan), place)
+    asyncio.run(lab.mend(named))
 
 
 @app.command()

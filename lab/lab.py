@@ -9,12 +9,13 @@ import fcntl
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lab import images, leftovers, network, oci, processes, programs, registry
+from lab import cuts, images, leftovers, network, oci, processes, programs, registry
 from lab.certificates import Authority
 from lab.errors import ArchiveError, LabError
 from lab.plan import DATA_ROOT, DEFAULT_NODES, REGISTRY_PORT, RUN_ROOT, Host, Plan, Role, saved
@@ -46,16 +47,33 @@ class Lab:
         return cls(plan, report)
 
     @classmethod
-    def wanted(cls, name: str, nodes: int | None, report: Report = _silent) -> "Lab":
-        """The lab of that name with that many nodes: the existing one, grown where it has fewer, or a new one."""
+    def wanted(
+        cls,
+        name: str,
+        nodes: int | None,
+        *,
+        controlplanes: int | None = None,
+        etcd_members: int | None = None,
+        report: Report = _silent,
+    ) -> "Lab":
+        """The lab of that name with so much of each: the existing one, with more nodes where it has fewer, or a new
+        one. None: as many as it has."""
         kept = saved(name)
         if kept is None:
-            return cls(Plan(name, DEFAULT_NODES if nodes is None else nodes, str(CHECKOUT)), report)
+            size = DEFAULT_NODES if nodes is None else nodes
+            return cls(Plan(name, size, str(CHECKOUT), _given(controlplanes, 1), _given(etcd_members, 1)), report)
         if kept.checkout != str(CHECKOUT):
             raise LabError(f"lab {name} belongs to {kept.checkout}; choose another name with --name")
         if nodes is not None and nodes < kept.nodes:
             raise LabError(f"lab {name} has {kept.nodes} nodes; to have fewer, `podwire-lab down {name}` first")
-        return cls(Plan(name, kept.nodes if nodes is None else nodes, kept.checkout), report)
+        # Their number is in every host's configuration, and in the data of etcd.
+        for asked, number, what in (
+            (controlplanes, kept.controlplanes, "control planes"),
+            (etcd_members, kept.etcd_members, "members of etcd"),
+        ):
+            if asked is not None and asked != number:
+                raise LabError(f"lab {name} has {number} {what}; to have {asked}, `podwire-lab down {name}` first")
+        return cls(replace(kept, nodes=_given(nodes, kept.nodes)), report)
 
     async def up(self) -> None:
         """Starts what does not run yet, and returns when every node is ready."""
@@ -67,7 +85,8 @@ class Lab:
             self._report(f"{len(plan.hosts)} hosts are connected")
             await self._start_all(lock)
             await self._wait_ready()
-            _replace(plan.client_config, f'endpoints: ["unix:{plan.api_socket}"]\n')
+            endpoints = ", ".join(f'"unix:{socket}"' for socket in plan.api_sockets)
+            _replace(plan.client_config, f"endpoints: [{endpoints}]\n")
 
     async def down(self) -> None:
         """Removes everything the lab and its pods have put on the machine."""
@@ -100,6 +119,16 @@ class Lab:
                 await asyncio.to_thread(self._switch_off, host, lock)
             elif leader := processes.recorded(host.pidfile(program)):
                 await asyncio.to_thread(processes.kill, [leader, *processes.group_of(leader, host.netns)])
+
+    async def cut(self, wanted: Collection[cuts.Cut]) -> None:
+        """Drops these packets from now on, of established connections too, and tells nobody."""
+        async with self._alone() as lock:
+            await asyncio.to_thread(self._change_cuts, cuts.saved(self.plan) | set(wanted), lock)
+
+    async def mend(self, unwanted: Collection[cuts.Cut]) -> None:
+        """Lets the packets of these cuts through again."""
+        async with self._alone() as lock:
+            await asyncio.to_thread(self._change_cuts, cuts.saved(self.plan) - set(unwanted), lock)
 
     async def load(self, file: Path) -> list[str]:
         """Puts the images of a tar file into the lab's registry. Their names."""
@@ -148,6 +177,8 @@ class Lab:
             authority.issue(host.name, organization=group, addresses=[host.address], names=[host.name], now=now)
         network.prepare_machine()
         network.connect_hosts(self.plan, self.plan.hosts, lock=lock)
+        if self.plan.cuts_file.exists():
+            cuts.apply(self.plan, cuts.saved(self.plan), lock=lock)
 
     async def _start_all(self, lock: int) -> None:
         try:
@@ -157,7 +188,7 @@ class Lab:
                 for host in self.plan.node_hosts:
                     owner.create_task(self._start_host(host, lock), name=host.name)
         except* (LabError, OSError) as failures:
-            raise LabError("\n".join(str(failure) for failure in failures.exceptions)) from None
+            raise LabError("\n".join(map(str, _leaves(failures)))) from None
 
     async def _start_registry(self, lock: int) -> None:
         built = asyncio.create_task(asyncio.to_thread(images.build_all), name="build images")
@@ -166,8 +197,11 @@ class Lab:
         self._report("the registry has alpine, busybox, nginx and httpd")
 
     async def _start_controlplane(self, lock: int) -> None:
-        await self._start(self.plan.etcd, "etcd", lock)
-        await self._start(self.plan.controlplane, "controlplane", lock)
+        # All at once: a member of etcd answers when most of them are there.
+        for hosts in (self.plan.etcd_hosts, self.plan.controlplane_hosts):
+            async with asyncio.TaskGroup() as owner:
+                for host in hosts:
+                    owner.create_task(self._start_host(host, lock), name=host.name)
         self._report("the control plane answers")
 
     async def _start_host(self, host: Host, lock: int) -> None:
@@ -210,7 +244,7 @@ class Lab:
         from lab.readiness import wait_nodes_ready
 
         wanted = {host.name for host in self.plan.node_hosts}
-        ready = asyncio.create_task(wait_nodes_ready(self.plan.api_socket, wanted), name="nodes ready")
+        ready = asyncio.create_task(wait_nodes_ready(self.plan.api_sockets, wanted), name="nodes ready")
         ended = asyncio.create_task(self._wait_any_ends(), name="a program ends")
         try:
             done, _ = await asyncio.wait({ready, ended}, timeout=_ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -268,6 +302,13 @@ class Lab:
         if not network.accepts_tcp(host, REGISTRY_PORT):
             raise LabError(f"the registry is off; `podwire-lab start {self.plan.name}/{host.name}`")
         network.call_inside(host.netns, lambda: registry.push(str(host.address), REGISTRY_PORT, found))
+
+    def _change_cuts(self, wanted: Collection[cuts.Cut], lock: int) -> None:
+        if not network.is_on(self.plan.switch):
+            raise LabError(f"lab {self.plan.name} is off; `podwire-lab up --name {self.plan.name}`")
+        # Written down first: what a kill leaves undone, the next `up`, `cut` or `mend` does.
+        _replace(self.plan.cuts_file, cuts.to_json(wanted))
+        cuts.apply(self.plan, wanted, lock=lock)
 
     # -- what `down` is made of -----------------------------------------------------------------------------------
 
@@ -335,6 +376,19 @@ def _is_same(handle: int, folder: Path) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(os.fstat(handle), named)
+
+
+def _given(number: int | None, otherwise: int) -> int:
+    return otherwise if number is None else number
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """What failed, without the task groups it failed in."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _replace(file: Path, text: str) -> None:

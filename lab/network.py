@@ -87,7 +87,7 @@ def disconnect(namespaces: Iterable[Path]) -> None:
     """Removes network namespaces, and with them every link, address, route and rule in them."""
     for netns in namespaces:
         if netns.exists():
-            _checked(["ip", "netns", "delete", netns.name], [])
+            run_checked(["ip", "netns", "delete", netns.name], [])
     # `ip netns` makes the folder a mount point and leaves it: with nothing in it, it is a trace too.
     if NETNS_ROOT.exists() and not any(NETNS_ROOT.iterdir()):
         subprocess.run(["umount", NETNS_ROOT], capture_output=True, check=False)
@@ -156,7 +156,7 @@ def _make_namespace(netns: Path, lock: int) -> None:
     """A pin that is no mount was left by a machine that stopped, or by a kill between the two steps of `ip netns`."""
     if not is_on(netns):
         netns.unlink(missing_ok=True)
-        _checked(["ip", "netns", "add", netns.name], [lock])
+        run_checked(["ip", "netns", "add", netns.name], [lock])
 
 
 def _has_link(netns: Path, link: str) -> bool:
@@ -164,10 +164,11 @@ def _has_link(netns: Path, link: str) -> bool:
 
 
 def _ip(netns: Path, commands: list[str], lock: int) -> None:
-    _checked(["ip", "-netns", netns.name, "-batch", "-"], [lock], "\n".join(commands))
+    run_checked(["ip", "-netns", netns.name, "-batch", "-"], [lock], "\n".join(commands))
 
 
-def _checked(argv: list[str], open_files: list[int], text: str = "") -> None:
+def run_checked(argv: list[str], open_files: list[int], text: str = "") -> None:
+    """Runs a program that is given `text` and inherits `open_files`; OSError with its words where it fails."""
     done = subprocess.run(argv, input=text, text=True, capture_output=True, pass_fds=open_files, check=False)
     if done.returncode != 0:
         raise OSError(f"{' '.join(argv)} failed: {done.stderr.strip()}" + (f" (commands: {text!r})" if text else ""))

@@ -31,6 +31,9 @@ REGISTRY_PORT = 5000
 DEFAULT_NAME = "podwire"
 DEFAULT_NODES = 2
 MAX_NODES = 150
+MAX_CONTROLPLANES = 9
+# An even number tolerates no more failures than the odd one below it.
+ETCD_SIZES = (1, 3, 5, 7)
 # A label of a host name; short, so that every unix socket below the lab's folder stays under the kernel's 107 bytes.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?")
 
@@ -105,6 +108,8 @@ class Plan:
     name: str
     nodes: int
     checkout: str
+    controlplanes: int = 1
+    etcd_members: int = 1
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -114,6 +119,11 @@ class Plan:
             )
         if not 1 <= self.nodes <= MAX_NODES:
             raise PlanError(f"a lab has 1 to {MAX_NODES} nodes, not {self.nodes}")
+        if not 1 <= self.controlplanes <= MAX_CONTROLPLANES:
+            raise PlanError(f"a lab has 1 to {MAX_CONTROLPLANES} control planes, not {self.controlplanes}")
+        if self.etcd_members not in ETCD_SIZES:
+            sizes = ", ".join(map(str, ETCD_SIZES))
+            raise PlanError(f"a lab's etcd has one of {sizes} members, not {self.etcd_members}")
 
     @property
     def run(self) -> Path:
@@ -138,8 +148,19 @@ class Plan:
         return NETNS_ROOT / f"podwire-{self.name}-switch"
 
     @property
+    def cuts_file(self) -> Path:
+        """Which packets between hosts are dropped; a reboot of the machine ends that, as it ends the hosts."""
+        return self.run / "cuts.json"
+
+    @property
     def api_socket(self) -> Path:
-        return self.controlplane.run / "api.sock"
+        """Of the first control plane."""
+        return api_socket(self.controlplane)
+
+    @property
+    def api_sockets(self) -> tuple[Path, ...]:
+        """Of every control plane: a client on the machine is given all of them."""
+        return tuple(api_socket(host) for host in self.controlplane_hosts)
 
     @property
     def client_config(self) -> Path:
@@ -148,7 +169,7 @@ class Plan:
 
     @property
     def hosts(self) -> tuple[Host, ...]:
-        return (self.registry, self.client, self.controlplane, self.etcd, *self.node_hosts)
+        return (self.registry, self.client, *self.controlplane_hosts, *self.etcd_hosts, *self.node_hosts)
 
     @property
     def registry(self) -> Host:
@@ -160,11 +181,21 @@ class Plan:
 
     @property
     def controlplane(self) -> Host:
-        return self._host("controlplane", Role.CONTROLPLANE, 11)
+        """The first one."""
+        return self.controlplane_hosts[0]
+
+    @property
+    def controlplane_hosts(self) -> tuple[Host, ...]:
+        return self._numbered("controlplane", Role.CONTROLPLANE, self.controlplanes, 11)
 
     @property
     def etcd(self) -> Host:
-        return self._host("etcd", Role.ETCD, 21)
+        """The first member."""
+        return self.etcd_hosts[0]
+
+    @property
+    def etcd_hosts(self) -> tuple[Host, ...]:
+        return self._numbered("etcd", Role.ETCD, self.etcd_members, 21)
 
     @property
     def node_hosts(self) -> tuple[Host, ...]:
@@ -184,6 +215,12 @@ class Plan:
         known = ", ".join(host.programs) or "none"
         raise PlanError(f"host {self.name}/{host.name} runs no {name!r}; its programs: {known}")
 
+    def _numbered(self, name: str, role: Role, count: int, first: int) -> tuple[Host, ...]:
+        """The only one goes without a number."""
+        if count == 1:
+            return (self._host(name, role, first),)
+        return tuple(self._host(f"{name}{index + 1}", role, first + index) for index in range(count))
+
     def _host(self, name: str, role: Role, number: int) -> Host:
         return Host(self.name, name, role, NETWORK.network_address + number)
 
@@ -193,6 +230,11 @@ class Plan:
     @classmethod
     def from_json(cls, text: str) -> "Plan":
         return cls(**json.loads(text))
+
+
+def api_socket(host: Host) -> Path:
+    """Where the API of a control plane's host is, for clients on the machine itself."""
+    return host.run / "api.sock"
 
 
 def saved(name: str) -> Plan | None:

@@ -22,6 +22,7 @@ from lab.plan import (
     Host,
     Plan,
     Role,
+    api_socket,
 )
 
 TOOLS = Path(__file__).resolve().parents[1] / ".tools"
@@ -88,8 +89,9 @@ def program(plan: Plan, host: Host, name: str) -> Program:
 
 
 def _etcd(plan: Plan, host: Host) -> Program:
-    clients = f"https://{host.address}:{ETCD_PORT}"
-    peers = f"https://{host.address}:{ETCD_PEER_PORT}"
+    clients = _etcd_url(host)
+    peers = _etcd_url(host, ETCD_PEER_PORT)
+    cluster = ",".join(f"{member.name}={_etcd_url(member, ETCD_PEER_PORT)}" for member in plan.etcd_hosts)
     authority, certificate, key = (str(plan.pki / name) for name in ("ca.crt", f"{host.name}.crt", f"{host.name}.key"))
     return Program(
         argv=(
@@ -100,7 +102,7 @@ def _etcd(plan: Plan, host: Host) -> Program:
             f"--advertise-client-urls={clients}",
             f"--listen-peer-urls={peers}",
             f"--initial-advertise-peer-urls={peers}",
-            f"--initial-cluster={host.name}={peers}",
+            f"--initial-cluster={cluster}",
             "--client-cert-auth",
             f"--trusted-ca-file={authority}",
             f"--cert-file={certificate}",
@@ -114,6 +116,10 @@ def _etcd(plan: Plan, host: Host) -> Program:
         environment=environment(host),
         port=ETCD_PORT,
     )
+
+
+def _etcd_url(host: Host, port: int = ETCD_PORT) -> str:
+    return f"https://{host.address}:{port}"
 
 
 def _registry(host: Host) -> Program:
@@ -142,13 +148,13 @@ def _controlplane(plan: Plan, host: Host) -> Program:
         argv=(
             str(_BIN / "podwire-controlplane"),
             "all",
-            f"--etcd=https://{plan.etcd.address}:{ETCD_PORT}",
+            f"--etcd={','.join(map(_etcd_url, plan.etcd_hosts))}",
             f"--etcd-ca={plan.pki / 'ca.crt'}",
             f"--etcd-cert={plan.pki / host.name}.crt",
             f"--etcd-key={plan.pki / host.name}.key",
             f"--listen={host.address}:{API_PORT}",
             f"--advertise={host.address}:{API_PORT}",
-            f"--socket={plan.api_socket}",
+            f"--socket={api_socket(host)}",
             f"--tls-ca={plan.pki / 'ca.crt'}",
             f"--tls-cert={plan.pki / host.name}.crt",
             f"--tls-key={plan.pki / host.name}.key",
@@ -158,7 +164,7 @@ def _controlplane(plan: Plan, host: Host) -> Program:
             f"--run-dir={host.run}",
         ),
         environment=environment(host),
-        socket=plan.api_socket,
+        socket=api_socket(host),
     )
 
 
@@ -224,7 +230,7 @@ def _agent(plan: Plan, host: Host) -> Program:
             "run",
             f"--node-name={host.name}",
             f"--node-ip={host.address}",
-            f"--api={plan.controlplane.address}:{API_PORT}",
+            f"--api={','.join(f'{replica.address}:{API_PORT}' for replica in plan.controlplane_hosts)}",
             f"--tls-ca={plan.pki / 'ca.crt'}",
             f"--tls-cert={plan.pki / host.name}.crt",
             f"--tls-key={plan.pki / host.name}.key",

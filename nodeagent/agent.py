@@ -192,7 +192,9 @@ class Agent:
 async def run(settings: AgentSettings) -> NoReturn:
     """Runs the agent of `settings` until it is cancelled."""
     async with AsyncExitStack() as resources:
-        client = await resources.enter_async_context(Client.connect(settings.api, tls=settings.tls))
+        # Each agent tries the replicas in an order of its own, so that all together spread over them.
+        endpoints = random.sample(settings.api, len(settings.api))
+        client = await resources.enter_async_context(Client.connect(endpoints, tls=settings.tls))
         runtime = await resources.enter_async_context(Runtime(runtime_settings(settings)))
         actions = await resources.enter_async_context(Actions(runtime))
         await Agent(settings, client, runtime, actions).run()

@@ -58,6 +58,9 @@ async def test_logs_shows_what_a_program_wrote(lab: Lab) -> None:
         (["up", "--name", "No"], "'No' cannot name a lab"),
         (["up", "--name", "new", "--nodes", "0"], "a lab has 1 to 150 nodes, not 0"),
         (["up", "--name", "{lab}", "--nodes", "0"], "has 1 nodes; to have fewer, `podwire-lab down {lab}` first"),
+        (["up", "--name", "{lab}", "--etcd", "3"], "has 1 members of etcd; to have 3, `podwire-lab down {lab}` first"),
+        (["up", "--name", "new", "--etcd", "2"], "a lab's etcd has one of 1, 3, 5, 7 members, not 2"),
+        (["cut", "{lab}/node1", "--from", "nosuch"], "has no host 'nosuch'; its hosts are registry, client"),
         (["load", "{lab}", "README.md"], "README.md cannot be loaded: it is no tar file"),
     ],
 )

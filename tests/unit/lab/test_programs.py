@@ -28,6 +28,18 @@ def test_no_proxy_of_the_caller_reaches_a_program(host: Host, name: str, monkeyp
     assert not [key for key in programs.program(PLAN, host, name).environment if "proxy" in key.lower()]
 
 
+def test_every_replica_has_all_of_etcd_and_every_agent_all_replicas() -> None:
+    plan = Plan("lab", 1, "/checkout", controlplanes=2, etcd_members=3)
+    members = "https://10.77.0.21:2379,https://10.77.0.22:2379,https://10.77.0.23:2379"
+    sockets = set()
+    for host in plan.controlplane_hosts:
+        replica = programs.program(plan, host, "controlplane")
+        assert f"--etcd={members}" in replica.argv
+        sockets.add(replica.socket)
+    assert len(sockets) == 2
+    assert "--api=10.77.0.11:6440,10.77.0.12:6440" in programs.program(plan, plan.host("node1"), "agent").argv
+
+
 def test_nodes_share_neither_iptables_lock_nor_containerd() -> None:
     one, other = (programs.environment(host) for host in PLAN.node_hosts)
     for name in ("XTABLES_LOCKFILE", "CONTAINERD_ADDRESS"):

@@ -15,7 +15,16 @@ import uvloop
 
 from controlplane import elected, logging
 from controlplane.election import LockedError
-from controlplane.settings import POD_CIDR, SERVICE_CIDR, ApiSettings, ElectedSettings, EtcdSettings, NodePortRange
+from controlplane.settings import (
+    POD_CIDR,
+    SERVICE_CIDR,
+    ApiSettings,
+    ElectedSettings,
+    EtcdSettings,
+    NodePortRange,
+    UpkeepSettings,
+    parse_history,
+)
 from controlplane.supervisor import ROLES, die_with_parent, supervise
 from podwire.client import Tls
 
@@ -31,6 +40,7 @@ _DESCRIPTIONS: Final = {
 class Settings(NamedTuple):
     api: ApiSettings
     elected: ElectedSettings
+    upkeep: UpkeepSettings
 
 
 def main() -> None:
@@ -89,8 +99,9 @@ async def _scheduler(settings: Settings) -> None:
 
 async def _controllers(settings: Settings) -> None:
     from controlplane.controllers import role
+    from controlplane.upkeep.role import keeping
 
-    await elected.run("controllers", settings.elected, role.run)
+    await elected.run("controllers", settings.elected, role.run, beside=keeping(settings.upkeep))
 
 
 _RUN: Final[Mapping[str, Callable[[Settings], Coroutine[Any, Any, None]]]] = {
@@ -119,7 +130,11 @@ def _settings(options: argparse.Namespace) -> Settings:
         metrics=options.metrics,
     )
     endpoints = tuple(options.api.split(",")) if options.api else (f"unix:{socket}",)
-    return Settings(api, ElectedSettings(etcd=etcd, api=endpoints, tls=tls, run_dir=options.run_dir))
+    return Settings(
+        api,
+        ElectedSettings(etcd=etcd, api=endpoints, tls=tls, run_dir=options.run_dir),
+        UpkeepSettings(history=options.history, metrics=options.upkeep_metrics),
+    )
 
 
 def _tls(options: argparse.Namespace, which: str) -> Tls | None:
@@ -174,8 +189,21 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add(api, ["--metrics"], "address to serve Prometheus' metrics on, without TLS", metavar="HOST:PORT")
     others = parser.add_argument_group("scheduler and controllers")
     add(others, ["--api"], "endpoints of the API (the socket)", metavar="ENDPOINT[,ENDPOINT]")
+    upkeep = parser.add_argument_group("upkeep of etcd, by the elected controllers")
+    history = UpkeepSettings().history
+    text = "how much of the past is kept, at least 30s (5m)"
+    add(upkeep, ["--history"], text, type=_history, default=history, metavar="TIME")
+    text = "address to serve metrics of etcd and its upkeep on, without TLS"
+    add(upkeep, ["--upkeep-metrics"], text, metavar="HOST:PORT")
     add(parser, ["--run-dir"], "folder for sockets and locks (%(default)s)", type=Path, default=_RUN_DIR, metavar="DIR")
     add(parser, ["--log-format"], "text or json (%(default)s)", choices=("text", "json"), default="text")
+
+
+def _history(text: str) -> float:
+    try:
+        return parse_history(text)
+    except ValueError as wrong:
+        raise argparse.ArgumentTypeError(str(wrong)) from None
 
 
 def _node_ports(text: str) -> NodePortRange:

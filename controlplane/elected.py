@@ -7,8 +7,8 @@ is not believed in the next.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, NoReturn
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, NoReturn
 
 import structlog
 
@@ -28,29 +28,43 @@ _BACKOFF_CAP: Final = 5.0
 _GOOD_TERM: Final = 30.0
 
 
-async def run(role: str, settings: ElectedSettings, act: Callable[[Client], Awaitable[NoReturn]]) -> NoReturn:
+Act = Callable[[Client], Awaitable[NoReturn]]
+# Work of a candidate that goes on through its terms and between them, given its name.
+Beside = Callable[[Etcd, str], Coroutine[Any, Any, NoReturn]]
+
+
+async def run(role: str, settings: ElectedSettings, act: Act, *, beside: Beside | None = None) -> None:
     """Runs `act` with a fenced client whenever this process is elected for `role`, until cancelled.
 
     A term ends with any error of podwire.errors; everything else is a fault of ours and ends the process.
     """
+    with election.candidate(settings.run_dir, role) as name:
+        async with (
+            Etcd.connect(settings.etcd.endpoints, tls=settings.etcd.tls) as etcd,
+            asyncio.TaskGroup() as owner,
+        ):
+            owner.create_task(_terms(role, name, settings, etcd, act), name="terms")
+            if beside is not None:
+                owner.create_task(beside(etcd, name), name="beside the terms")
+
+
+async def _terms(role: str, name: str, settings: ElectedSettings, etcd: Etcd, act: Act) -> NoReturn:
     clock = asyncio.get_running_loop().time
     backoff = Backoff(_BACKOFF_FIRST, _BACKOFF_CAP)
-    with election.candidate(settings.run_dir, role) as name:
-        async with Etcd.connect(settings.etcd.endpoints, tls=settings.etcd.tls) as etcd:
-            while True:
+    while True:
+        began = clock()
+        try:
+            async with (
+                election.elected(etcd, role, name) as fence,
+                Client.connect(settings.api, tls=settings.tls, fence=fence) as client,
+            ):
                 began = clock()
-                try:
-                    async with (
-                        election.elected(etcd, role, name) as fence,
-                        Client.connect(settings.api, tls=settings.tls, fence=fence) as client,
-                    ):
-                        began = clock()
-                        await act(client)
-                except* errors.PodwireError as over:
-                    log.warning("term over", election=role, errors=[str(error) for error in _leaves(over)])
-                if clock() - began > _GOOD_TERM:
-                    backoff.reset()
-                await asyncio.sleep(backoff.next())
+                await act(client)
+        except* errors.PodwireError as over:
+            log.warning("term over", election=role, errors=[str(error) for error in _leaves(over)])
+        if clock() - began > _GOOD_TERM:
+            backoff.reset()
+        await asyncio.sleep(backoff.next())
 
 
 def _leaves(group: BaseExceptionGroup[errors.PodwireError]) -> list[errors.PodwireError]:

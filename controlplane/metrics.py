@@ -1,22 +1,26 @@
-"""What a replica holds, as Prometheus' metrics: read when they are asked for, so that serving costs nothing."""
+"""Prometheus' metrics, of a replica and of any process: read when they are asked for, so that serving costs nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from controlplane.sessions.agents import Agents
-from controlplane.store.cache import Cache
 from podwire import kinds
 
+if TYPE_CHECKING:
+    # The other roles serve metrics too and have neither.
+    from controlplane.sessions.agents import Agents
+    from controlplane.store.cache import Cache
 
-def serve_metrics(address: str, cache: Cache, agents: Agents) -> Callable[[], None]:
+
+def serve_metrics(address: str, own: Collector) -> Callable[[], None]:
     """Serves /metrics on HOST:PORT from a thread of its own; the answer stops it."""
     registry = CollectorRegistry()
-    registry.register(_Replica(cache, agents))
+    registry.register(own)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
@@ -31,7 +35,7 @@ def serve_metrics(address: str, cache: Cache, agents: Agents) -> Callable[[], No
     return stop
 
 
-class _Replica(Collector):
+class ReplicaMetrics(Collector):
     def __init__(self, cache: Cache, agents: Agents) -> None:
         self._cache = cache
         self._agents = agents

@@ -17,7 +17,7 @@ from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from controlplane.metrics import serve_metrics
+from controlplane.metrics import ReplicaMetrics, serve_metrics
 from controlplane.services.allocation import Allocator
 from controlplane.services.binding import Binding
 from controlplane.services.event_leases import EventLeases
@@ -100,7 +100,7 @@ class Replica:
                     await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
                 await server.start()
                 if self._settings.metrics is not None:
-                    undo.callback(serve_metrics(self._settings.metrics, self.cache, self._agents))
+                    undo.callback(serve_metrics(self._settings.metrics, ReplicaMetrics(self.cache, self._agents)))
                 log.info(
                     "serving",
                     address=self._settings.listen,

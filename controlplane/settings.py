@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,13 @@ from podwire.client import Tls
 SERVICE_CIDR: Final = ipaddress.IPv4Network("10.96.0.0/12")
 # What kubeadm's examples and flannel use; each node gets a /24 of it.
 POD_CIDR: Final = ipaddress.IPv4Network("10.244.0.0/16")
+# Seconds of etcd's history that are kept: Kubernetes' --etcd-compaction-interval. A watcher that was away for as long
+# resumes where it was, and the pages of a list can be asked for as long.
+HISTORY_SECONDS: Final = 300.0
+# Less would end lists between two of their pages, and make everybody list again after a restart.
+_HISTORY_SHORTEST: Final = 30.0
+_HISTORY: Final = re.compile(r"(\d+)(s|m|h)")
+_UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,27 @@ class NodePortRange:
         if not (separator and first.isdigit() and last.isdigit() and 0 < int(first) <= int(last) < 65536):
             raise ValueError(f"{text!r} is no range of ports: write it as 30000-32767")
         return cls(int(first), int(last))
+
+
+def parse_history(text: str) -> float:
+    """Seconds of `5m`, `300s` or `1h`; raises ValueError with what is wrong."""
+    found = _HISTORY.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no time: write it with its unit, as in 5m, 300s or 1h")
+    seconds = float(int(found[1]) * _UNIT_SECONDS[found[2]])
+    if seconds < _HISTORY_SHORTEST:
+        raise ValueError(f"{text} of history are too few for lists and watches to go on: at least 30s")
+    return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepSettings:
+    """What the leader of the role `controllers` does for etcd."""
+
+    # Seconds of etcd's history that are kept.
+    history: float = HISTORY_SECONDS
+    # HOST:PORT to serve its metrics on, without TLS; None: not at all.
+    metrics: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

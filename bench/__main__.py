@@ -1,57 +1,52 @@
-"""`python -m bench NAME [--lab LAB] [-n N]`: runs one benchmark on a lab and prints a JSON line a measure."""
+"""`python -m bench NAME [options]`: runs one benchmark and prints a JSON line a measure (see docs/benchmarks.md)."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import uvloop
 
-from bench import pods
-from bench.labs import running_lab
+from bench import api, pods
 from bench.measures import Measure
-from lab.plan import Plan
 from lab.programs import search_path
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    run: Callable[[Plan, int], Awaitable[list[Measure]]]
-    # How many repetitions where none are asked for.
-    n: int
     about: str
+    run: Callable[[argparse.Namespace], AsyncIterator[Measure]]
+    add_options: Callable[[argparse.ArgumentParser], None]
 
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
-    "pod_start": Benchmark(pods.pod_start, 30, "milliseconds from Create to Ready, one pod at a time"),
-    "pod_burst": Benchmark(pods.pod_burst, 50, "pods a second when many are created at once on one node"),
+    "pod_start": Benchmark("milliseconds from Create to Ready, one pod at a time", pods.pod_start, pods.add_options),
+    "pod_burst": Benchmark(
+        "pods a second when many are created at once on one node", pods.pod_burst, pods.add_burst_options
+    ),
+    "api_create": Benchmark("creates a second, by 1, 16 and 64 clients", api.api_create, api.add_options),
+    "api_get": Benchmark("gets a second, cached and linearizable", api.api_get, api.add_options),
+    "api_list": Benchmark("milliseconds to list 5,000 pods", api.api_list, api.add_list_options),
 }
 
 
-async def run(name: str, lab: str | None, n: int | None) -> None:
-    benchmark = BENCHMARKS[name]
-    async with running_lab(lab) as plan:
-        for measure in await benchmark.run(plan, n or benchmark.n):
-            print(measure.line(), flush=True)
+async def run(benchmark: Benchmark, options: argparse.Namespace) -> None:
+    async for measure in benchmark.run(options):
+        print(measure.line(), flush=True)
 
 
 def main() -> None:
-    listed = "\n".join(f"  {name:<12} {benchmark.about}" for name, benchmark in BENCHMARKS.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description=f"Benchmarks:\n{listed}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("name", choices=BENCHMARKS)
-    parser.add_argument("--lab", help="a running lab to use; without it one is made for the run")
-    parser.add_argument("-n", type=int, help="repetitions")
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, benchmark in BENCHMARKS.items():
+        benchmark.add_options(names.add_parser(name, help=benchmark.about, description=benchmark.about))
     options = parser.parse_args()
-    # The floor starts what a lab's nodes start, so it looks for it where they do.
+    # Floors and servers are the programs that a lab's nodes start, so they are looked for where they do.
     os.environ["PATH"] = search_path()
-    uvloop.run(run(options.name, options.lab, options.n))
+    uvloop.run(run(BENCHMARKS[options.name], options))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Both clocks start and stop where a user's would: with the Create call, and with 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import time
 import uuid
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
 from bench.floor import Floor
+from bench.labs import running_lab
 from bench.measures import Measure, percentile
 from lab.plan import Host, Plan
 from podwire import v1
@@ -102,20 +104,37 @@ async def warm_node(plan: Plan, node: Host) -> AsyncIterator[tuple[Client, str, 
             yield client, namespace, arrivals, floor
 
 
-async def pod_start(plan: Plan, n: int) -> list[Measure]:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lab", help="a running lab to use; without it one is made for the run")
+    parser.add_argument("-n", type=int, default=30, help="how many pods (%(default)s)")
+
+
+def add_burst_options(parser: argparse.ArgumentParser) -> None:
+    add_options(parser)
+    parser.set_defaults(n=50)
+
+
+async def pod_start(options: argparse.Namespace) -> AsyncIterator[Measure]:
     """`n` pods one after another, each between two bare starts, so that both meet the same noise."""
-    node = plan.node_hosts[0]
     pods: list[float] = []
     bare: list[float] = []
-    async with warm_node(plan, node) as (client, namespace, arrivals, floor):
-        for number in range(n):
-            bare.append(await floor.start(1) * 1000)
-            pods.append(await start_one(client, namespace, arrivals, node.name, f"pod-{number}"))
-    return [Measure("pod_start", "ms", {"containers": 1}, floor=percentile(bare, 0.5), samples=pods)]
+    async with running_lab(options.lab) as plan:
+        node = plan.node_hosts[0]
+        async with warm_node(plan, node) as (client, namespace, arrivals, floor):
+            for number in range(options.n):
+                bare.append(await floor.start(1) * 1000)
+                pods.append(await start_one(client, namespace, arrivals, node.name, f"pod-{number}"))
+    yield Measure("pod_start", "ms", {"containers": 1}, floor=percentile(bare, 0.5), samples=pods)
 
 
-async def pod_burst(plan: Plan, n: int) -> list[Measure]:
+async def pod_burst(options: argparse.Namespace) -> AsyncIterator[Measure]:
     """`n` pods at once on one node; the floor is bare containerd at the concurrency it does best with."""
+    async with running_lab(options.lab) as plan:
+        for measure in await _burst(plan, options.n):
+            yield measure
+
+
+async def _burst(plan: Plan, n: int) -> list[Measure]:
     node = plan.node_hosts[0]
     async with warm_node(plan, node) as (client, namespace, arrivals, floor):
         bare = {concurrency: n / await floor.start(n, concurrency=concurrency) for concurrency in (2, 4, 8)}

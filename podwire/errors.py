@@ -36,7 +36,10 @@ class PodwireError(Exception):
 
     reason: ClassVar[str] = "INTERNAL"
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    # The same request can succeed later.
     retryable: ClassVar[bool] = False
+    # A write may have happened all the same: who must know reads.
+    in_doubt: ClassVar[bool] = False
 
     def __init__(self, message: str, *, metadata: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -46,6 +49,8 @@ class PodwireError(Exception):
 
 class Internal(PodwireError):
     """A fault of ours: report it."""
+
+    in_doubt = True
 
 
 class Invalid(PodwireError):
@@ -174,6 +179,7 @@ class Unavailable(PodwireError):
     reason = "UNAVAILABLE"
     code = grpc.StatusCode.UNAVAILABLE
     retryable = True
+    in_doubt = True
 
 
 class NodeUnreachable(PodwireError):
@@ -190,6 +196,7 @@ class Timeout(PodwireError):
     reason = "DEADLINE_EXCEEDED"
     code = grpc.StatusCode.DEADLINE_EXCEEDED
     retryable = True
+    in_doubt = True
 
 
 class Unauthenticated(PodwireError):

@@ -5,6 +5,7 @@ from podwire.client.connection import Fence, Settings, Tls
 from podwire.client.informer import Informer
 from podwire.client.kind_client import Applied, KindClient, Listed
 from podwire.client.pods import ExecSession, PodClient
+from podwire.client.retrying import RetryPolicy
 from podwire.client.watching import ADDED, BOOKMARK, DELETED, INITIAL_EVENTS_END, MODIFIED, WatchEvent
 from podwire.client.work_queue import WorkQueue
 
@@ -22,6 +23,7 @@ __all__ = [
     "KindClient",
     "Listed",
     "PodClient",
+    "RetryPolicy",
     "Settings",
     "Tls",
     "WatchEvent",

@@ -12,6 +12,7 @@ from podwire import kinds, v1
 from podwire.client.connection import Connection, Fence, Settings, Tls
 from podwire.client.kind_client import KindClient
 from podwire.client.pods import PodClient
+from podwire.client.retrying import RetryPolicy
 from podwire.kinds import Kind
 
 
@@ -21,19 +22,19 @@ class Client:
     One client is enough for a process, and safe for any number of tasks of one event loop.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, retry: RetryPolicy | None = None) -> None:
         self._connection = connection
-        self.namespaces: KindClient[v1.Namespace] = KindClient(connection, kinds.NAMESPACE)
-        self.nodes: KindClient[v1.Node] = KindClient(connection, kinds.NODE)
-        self.node_sessions: KindClient[v1.NodeSession] = KindClient(connection, kinds.NODE_SESSION)
-        self.pods = PodClient(connection)
-        self.services: KindClient[v1.Service] = KindClient(connection, kinds.SERVICE)
-        self.endpoint_slices: KindClient[v1.EndpointSlice] = KindClient(connection, kinds.ENDPOINT_SLICE)
-        self.deployments: KindClient[v1.Deployment] = KindClient(connection, kinds.DEPLOYMENT)
-        self.replica_sets: KindClient[v1.ReplicaSet] = KindClient(connection, kinds.REPLICA_SET)
-        self.config_maps: KindClient[v1.ConfigMap] = KindClient(connection, kinds.CONFIG_MAP)
-        self.secrets: KindClient[v1.Secret] = KindClient(connection, kinds.SECRET)
-        self.events: KindClient[v1.Event] = KindClient(connection, kinds.EVENT)
+        self.namespaces: KindClient[v1.Namespace] = KindClient(connection, kinds.NAMESPACE, retry)
+        self.nodes: KindClient[v1.Node] = KindClient(connection, kinds.NODE, retry)
+        self.node_sessions: KindClient[v1.NodeSession] = KindClient(connection, kinds.NODE_SESSION, retry)
+        self.pods = PodClient(connection, retry)
+        self.services: KindClient[v1.Service] = KindClient(connection, kinds.SERVICE, retry)
+        self.endpoint_slices: KindClient[v1.EndpointSlice] = KindClient(connection, kinds.ENDPOINT_SLICE, retry)
+        self.deployments: KindClient[v1.Deployment] = KindClient(connection, kinds.DEPLOYMENT, retry)
+        self.replica_sets: KindClient[v1.ReplicaSet] = KindClient(connection, kinds.REPLICA_SET, retry)
+        self.config_maps: KindClient[v1.ConfigMap] = KindClient(connection, kinds.CONFIG_MAP, retry)
+        self.secrets: KindClient[v1.Secret] = KindClient(connection, kinds.SECRET, retry)
+        self.events: KindClient[v1.Event] = KindClient(connection, kinds.EVENT, retry)
         self._kinds: dict[str, KindClient[Any]] = {
             client.kind.name: client for client in vars(self).values() if isinstance(client, KindClient)
         }
@@ -53,6 +54,10 @@ class Client:
         """
         addresses = [endpoints] if isinstance(endpoints, str) else list(endpoints)
         return cls(Connection(addresses, tls=tls, fence=fence, settings=settings))
+
+    def with_retry(self, retry: RetryPolicy) -> Self:
+        """A client on the same connection with another policy: closing either closes both."""
+        return type(self)(self._connection, retry)
 
     def kind(self, kind: Kind) -> KindClient[Any]:
         return self._kinds[kind.name]

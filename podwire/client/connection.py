@@ -3,9 +3,9 @@
 Several endpoints are several channels, not one channel with a list of addresses, because each server's certificate is
 checked against the address that it was reached at, and because a unix socket and addresses may stand side by side.
 
-Every call first waits for a connected channel, so that an unreachable server is found before anything is sent. Reads
-are then retried while the server is unavailable. A write is sent once: after UNAVAILABLE or a deadline nobody knows
-whether it happened, and the caller finds out by reading.
+Every call first waits for a connected channel, so that an unreachable server is found before anything is sent. What
+is then sent again after a failure is up to the policy (`retrying`): reads, and writes that were refused. A write of
+which nobody knows whether it happened, after UNAVAILABLE or a deadline, is sent once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from google.protobuf.message import Message
 
 from podwire import __version__, errors
 from podwire.backoff import Backoff
+from podwire.client.retrying import RetryPolicy, persist
 from podwire.logs import Logger
 
 log = Logger(__name__)
@@ -77,13 +79,10 @@ class Fence:
 class Settings:
     """Times in seconds. Tests shorten them; nothing else has a reason to."""
 
-    # For how long a call tries to find a server that answers: longer than a control plane's restart takes.
-    patience: float = 5.0
+    # Of calls that are made with no policy of their own, and between the attempts of a watch to reconnect.
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     # For one attempt of a call, server's work included. A server itself gives etcd 5 s at most.
     call_timeout: float = 30.0
-    # Between attempts; doubles up to the cap.
-    backoff_first: float = 0.05
-    backoff_cap: float = 1.0
     # How often an idle watch gets a bookmark, and how long a silent one is believed: a bookmark may be late by half.
     bookmark_interval: int = 10
     silence: float = 15.0
@@ -156,29 +155,25 @@ class Connection:
             await endpoint.channel.close()
 
     def backoff(self) -> Backoff:
-        return Backoff(self.settings.backoff_first, self.settings.backoff_cap)
+        return self.settings.retry.backoff()
 
-    async def read(self, method: str, request: Message, response: type[Message]) -> Any:
-        """A call that changes nothing: tried again, elsewhere if there is an elsewhere, while patience lasts."""
-        backoff = self.backoff()
-        deadline = asyncio.get_running_loop().time() + self.settings.patience
-        while True:
-            try:
-                return await self._call(method, request, response)
-            except (errors.Unavailable, errors.Overloaded) as error:
-                delay = backoff.next()
-                if isinstance(error, errors.Overloaded):
-                    delay = max(delay, error.retry_after)
-                if asyncio.get_running_loop().time() + delay > deadline:
-                    raise
-                await asyncio.sleep(delay)
+    async def read(
+        self, method: str, request: Message, response: type[Message], retry: RetryPolicy | None = None
+    ) -> Any:
+        """A call that changes nothing: another attempt goes elsewhere if there is an elsewhere."""
+        policy = retry or self.settings.retry
+        return await persist(policy, lambda: self._call(method, request, response, policy), write=False)
 
-    async def write(self, method: str, request: Message, response: type[Message]) -> Any:
-        """A call that changes something: sent once."""
-        return await self._call(method, request, response, metadata=self._fence)
+    async def write(
+        self, method: str, request: Message, response: type[Message], retry: RetryPolicy | None = None
+    ) -> Any:
+        """A call that changes something: sent again only where it was refused."""
+        policy = retry or self.settings.retry
+        attempt = partial(self._call, method, request, response, policy, metadata=self._fence)
+        return await persist(policy, attempt, write=True)
 
     async def write_with_trailers(
-        self, method: str, request: Message, response: type[Message]
+        self, method: str, request: Message, response: type[Message], retry: RetryPolicy | None = None
     ) -> tuple[Any, list[tuple[str, str]]]:
         """Like `write`, with the trailing metadata of the answer."""
 
@@ -186,9 +181,9 @@ class Connection:
             answer = await call
             return answer, [(key, str(value)) for key, value in await call.trailing_metadata()]
 
-        answer: tuple[Any, list[tuple[str, str]]] = await self._call(
-            method, request, response, metadata=self._fence, finish=trailers
-        )
+        policy = retry or self.settings.retry
+        attempt = partial(self._call, method, request, response, policy, metadata=self._fence, finish=trailers)
+        answer: tuple[Any, list[tuple[str, str]]] = await persist(policy, attempt, write=True)
         return answer
 
     async def open(self, shape: str, method: str, response: type[Message], *request: Message) -> Stream:
@@ -201,11 +196,12 @@ class Connection:
         method: str,
         request: Message,
         response: type[Message],
+        policy: RetryPolicy,
         *,
         metadata: tuple[tuple[str, str], ...] = (),
         finish: Callable[[Any], Awaitable[Any]] | None = None,
     ) -> Any:
-        endpoint = await self.ready()
+        endpoint = await self.ready(policy.patience)
         call = endpoint.callable("unary_unary", method, response)(
             request, timeout=self.settings.call_timeout, metadata=metadata
         )
@@ -221,13 +217,13 @@ class Connection:
             self._move_on_from(endpoint)
         return meaning
 
-    async def ready(self) -> Endpoint:
-        """A connected endpoint, or Unavailable when patience runs out."""
+    async def ready(self, patience: float | None = None) -> Endpoint:
+        """A connected endpoint, or Unavailable when patience (seconds; the settings' by default) runs out."""
         endpoint = self._endpoints[self._current]
         if endpoint.state() is grpc.ChannelConnectivity.READY:
             return endpoint
         try:
-            async with asyncio.timeout(self.settings.patience):
+            async with asyncio.timeout(self.settings.retry.patience if patience is None else patience):
                 return await self._connected()
         except TimeoutError:
             addresses = ", ".join(endpoint.address for endpoint in self._endpoints)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from copy import copy, deepcopy
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 from urllib.parse import unquote
 
 from google.protobuf.message import Message
 
 from podwire import errors, v1
 from podwire.client.connection import Connection
+from podwire.client.retrying import RetryPolicy, persist
 from podwire.client.watching import Position, Selection, WatchEvent, watch
 from podwire.keys import Object
 from podwire.kinds import Kind
@@ -41,11 +44,18 @@ class Applied(Generic[T]):
 
 
 class KindClient(Generic[T]):
-    """Every method raises `podwire.errors` and nothing else; writes are never retried, reads while patience lasts."""
+    """Every method raises `podwire.errors` and nothing else. What is sent again after an error says the policy."""
 
-    def __init__(self, connection: Connection, kind: Kind) -> None:
+    def __init__(self, connection: Connection, kind: Kind, retry: RetryPolicy | None = None) -> None:
         self.kind = kind
         self.connection = connection
+        self.retry = retry or connection.settings.retry
+
+    def with_retry(self, retry: RetryPolicy) -> Self:
+        """The same, with another policy: `client.pods.with_retry(RetryPolicy.NEVER).get("web")`."""
+        other = copy(self)
+        other.retry = retry
+        return other
 
     async def create(self, obj: T, *, field_manager: str = "", dry_run: bool = False) -> T:
         request = self.kind.create_request(object=obj, field_manager=field_manager, dry_run=dry_run)
@@ -57,7 +67,7 @@ class KindClient(Generic[T]):
         With a `resource_version`, in a state that is not older than that.
         """
         request = v1.GetRequest(namespace=namespace, name=name, resource_version=_version(cached, resource_version))
-        found: T = await self.connection.read(self._method("Get"), request, self.kind.message)
+        found: T = await self.connection.read(self._method("Get"), request, self.kind.message, self.retry)
         return found
 
     async def list(
@@ -114,6 +124,60 @@ class KindClient(Generic[T]):
     async def update_status(self, obj: T, *, dry_run: bool = False) -> T:
         return await self._write("UpdateStatus", self.kind.update_request(object=obj, dry_run=dry_run))
 
+    async def modify(
+        self,
+        name: str,
+        change: Callable[[T], object],
+        *,
+        namespace: str = "",
+        status: bool = False,
+        field_manager: str = "",
+        attempts: int = 10,
+    ) -> T:
+        """Reads the object, lets `change` alter it, and writes it; with `status` nothing but its status.
+
+        Where somebody else wrote in between, all of that again, `attempts` times at most; then it raises Conflict. What
+        `change` leaves as it is is not written. A write of which nobody knows whether it happened is not repeated, as
+        `change` might be made twice.
+        """
+        backoff = self.retry.backoff()
+        for attempt in range(1, attempts + 1):
+            found = await self.get(name, namespace=namespace)
+            changed = deepcopy(found)
+            change(changed)
+            if changed == found:
+                return found
+            try:
+                if status:
+                    return await self.update_status(changed)
+                return await self.update(changed, field_manager=field_manager)
+            except errors.Conflict:
+                if attempt == attempts:
+                    raise
+            await asyncio.sleep(backoff.next())
+        raise ValueError(f"modify needs at least one attempt, not {attempts}")
+
+    async def create_or_get(self, obj: T, *, field_manager: str = "") -> T:
+        """Creates the object, or gives the one that has its name already.
+
+        It can be done twice without harm, and so is tried again while patience lasts, also where an answer was lost.
+        """
+        if not obj.metadata.name:
+            raise ValueError("create_or_get needs an object with a name: a generated one is another each time")
+
+        async def attempt() -> T:
+            while True:
+                try:
+                    return await self.create(obj, field_manager=field_manager)
+                except errors.AlreadyExists:
+                    pass
+                try:
+                    return await self.get(obj.metadata.name, namespace=obj.metadata.namespace)
+                except errors.NotFound:
+                    pass  # Somebody deleted it in between.
+
+        return await persist(self.retry, attempt, write=False)
+
     async def patch(
         self,
         name: str,
@@ -159,7 +223,9 @@ class KindClient(Generic[T]):
             force=force,
             dry_run=dry_run,
         )
-        obj, trailers = await self.connection.write_with_trailers(self._method("Apply"), request, self.kind.message)
+        obj, trailers = await self.connection.write_with_trailers(
+            self._method("Apply"), request, self.kind.message, self.retry
+        )
         results = [value for key, value in trailers if key == "podwire-result"]
         warnings = tuple(unquote(value) for key, value in trailers if key == "podwire-warning")
         return Applied(obj, results[0] if results else "configured", warnings)
@@ -211,14 +277,16 @@ class KindClient(Generic[T]):
             dry_run=dry_run,
         )
         method = self._method("DeleteCollection")
-        answer: v1.DeleteCollectionResponse = await self.connection.write(method, request, v1.DeleteCollectionResponse)
+        answer: v1.DeleteCollectionResponse = await self.connection.write(
+            method, request, v1.DeleteCollectionResponse, self.retry
+        )
         return answer.items
 
     def _method(self, verb: str) -> str:
         return f"/{self.kind.service}/{verb}"
 
     async def _write(self, verb: str, request: Message) -> T:
-        written: T = await self.connection.write(self._method(verb), request, self.kind.message)
+        written: T = await self.connection.write(self._method(verb), request, self.kind.message, self.retry)
         return written
 
     async def _list(self, selection: Selection, version: str = "", match: str = "") -> Listed[T]:
@@ -242,7 +310,7 @@ class KindClient(Generic[T]):
         )
         items: list[T] = []
         while True:
-            page = await self.connection.read(self._method("List"), request, self.kind.list_message)
+            page = await self.connection.read(self._method("List"), request, self.kind.list_message, self.retry)
             items.extend(page.items)
             following = getattr(page.metadata, "continue")
             if not following:

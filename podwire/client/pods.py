@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from podwire import errors, v1
 from podwire.client.connection import Connection, Stream
 from podwire.client.kind_client import KindClient
+from podwire.client.retrying import RetryPolicy
 from podwire.kinds import POD
 
 
@@ -50,8 +51,8 @@ class ExecSession:
 
 
 class PodClient(KindClient[v1.Pod]):
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection, POD)
+    def __init__(self, connection: Connection, retry: RetryPolicy | None = None) -> None:
+        super().__init__(connection, POD, retry)
 
     async def bind(self, name: str, namespace: str, uid: str, node_name: str) -> v1.Pod:
         """Gives the pod to a node; PreconditionFailed where it has one, or is another pod than `uid`."""

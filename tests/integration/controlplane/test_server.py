@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from podwire import errors, kinds
-from podwire.client import Client, Settings, Tls
+from podwire.client import Client, RetryPolicy, Settings, Tls
 from tests.integration.controlplane.etcd_server import EtcdServer, free_ports
 from tests.integration.controlplane.replica import Api, running_api
 
@@ -69,7 +69,7 @@ async def test_a_certificate_of_the_ca_opens_the_address(address: str, tmp_path:
 async def test_a_certificate_of_another_ca_does_not(address: str, tmp_path: Path) -> None:
     strange = certificates(tmp_path, "theirs")
     tls = Tls(tmp_path / "ours-ca.pem", strange.cert, strange.key)
-    async with Client.connect(address, tls=tls, settings=Settings(patience=1.0)) as client:
+    async with Client.connect(address, tls=tls, settings=Settings(RetryPolicy(patience=1.0))) as client:
         with pytest.raises(errors.Unavailable):
             await client.namespaces.get("default")
 

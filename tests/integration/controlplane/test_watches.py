@@ -13,7 +13,7 @@ import pytest
 from controlplane.store import keys
 from controlplane.store.etcd import Etcd
 from podwire import errors, v1
-from podwire.client import Client, Settings
+from podwire.client import Client, RetryPolicy, Settings
 from podwire.errors import from_rpc_error
 from tests.integration.controlplane.etcd_server import EtcdServer
 from tests.integration.controlplane.network import eventually, wire_to
@@ -181,7 +181,7 @@ async def until_done(write: Any) -> Any:
 async def test_kills_of_etcd_and_a_replaced_replica_lose_and_repeat_no_event(own_etcd_server: EtcdServer) -> None:
     count = 150
     names = [f"c{number:03}" for number in range(count)]
-    settings = Settings(patience=20.0)
+    settings = Settings(RetryPolicy(patience=20.0))
     async with (
         asyncio.timeout(120),
         running_api(own_etcd_server.url) as staying,

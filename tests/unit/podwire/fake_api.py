@@ -141,6 +141,14 @@ class FakePods(PodsServicer):
         )
         return v1.Pod()
 
+    async def Patch(self, request: v1.PatchRequest, context: Any) -> v1.Pod:
+        await self._called("Patch", request, context)
+        return self.objects[f"{request.namespace}/{request.name}"]
+
+    async def DeleteCollection(self, request: v1.DeleteCollectionRequest, context: Any) -> v1.DeleteCollectionResponse:
+        await self._called("DeleteCollection", request, context)
+        return v1.DeleteCollectionResponse()
+
     async def Delete(self, request: v1.DeleteRequest, context: Any) -> v1.Pod:
         await self._called("Delete", request, context)
         return v1.Pod()

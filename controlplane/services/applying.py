@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from google.protobuf.descriptor import Descriptor
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from controlplane.services import lifecycle, merging
+from controlplane.services import field_ownership, field_sets, json_text, lifecycle, merging
+from controlplane.services.field_ownership import Owner, Ownership, descriptor_of, tracked
+from controlplane.services.field_sets import Path
 from podwire import errors, kinds, manifest, v1
 from podwire.keys import join_key
 from podwire.kinds import Kind
 
 DEFAULT_MANAGER: Final = "podctl"
-_APPLY: Final = "Apply"
-_FIELDS_TYPE: Final = "FieldsV1"
-# The rest of metadata is the server's, or names the object.
-_APPLIED_METADATA: Final = ("labels", "annotations", "ownerReferences", "finalizers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +26,8 @@ class Applied:
     namespace: str
     name: str
     tree: Mapping[str, Any]
-    manager: str
+    owner: Owner
+    force: bool
     uid: str
     resource_version: str
 
@@ -42,10 +38,8 @@ class Applied:
 
 def read(kind: Kind, request: v1.ApplyRequest) -> Applied:
     """The manifest of a request; Invalid has everything that is wrong with it."""
-    try:
-        tree = json.loads(request.manifest)
-    except (ValueError, RecursionError) as error:
-        raise errors.Invalid(f"the manifest is not JSON: {error}") from None
+    field_ownership.check_manager(request.field_manager)
+    tree = json_text.parse(request.manifest, "the manifest")
     if not isinstance(tree, dict):
         raise errors.Invalid("the manifest must be an object with apiVersion, kind and metadata")
     obj = manifest.from_tree(kind, tree, ignore_status=True)
@@ -72,8 +66,9 @@ def read(kind: Kind, request: v1.ApplyRequest) -> Applied:
         kind,
         namespace,
         meta.name,
-        _applied_fields(kind, obj),
-        request.field_manager or DEFAULT_MANAGER,
+        tracked(kind, obj),
+        Owner(request.field_manager or DEFAULT_MANAGER, field_ownership.APPLY),
+        request.force,
         meta.uid,
         meta.resource_version,
     )
@@ -88,68 +83,48 @@ def new_object(applied: Applied, now: Timestamp) -> Any:
     obj = manifest.from_tree(applied.kind, applied.tree)
     obj.metadata.name = applied.name
     obj.metadata.namespace = applied.namespace
-    _remember(obj, applied, merging.field_set(_descriptor(applied.kind), applied.tree), now)
+    ownership = Ownership(applied.kind)
+    ownership.give(applied.owner, field_sets.fields_in(descriptor_of(applied.kind), applied.tree), now)
+    field_ownership.write(obj, ownership)
     return obj
 
 
 def merged_object(applied: Applied, current: Any, now: Timestamp) -> Any:
-    """The next state of `current`: with what the manifest sets, without what it set before and no longer does."""
-    kind, descriptor = applied.kind, _descriptor(applied.kind)
+    """The next state of `current`: with what the manifest sets, without what it set before and no longer does.
+
+    Raises FieldConflict where that would change what others own, unless it is forced.
+    """
+    kind, descriptor, owner = applied.kind, descriptor_of(applied.kind), applied.owner
     lifecycle.check_preconditions(kind, current, uid=applied.uid, resource_version=applied.resource_version)
-    after = merging.field_set(descriptor, applied.tree)
-    before: Mapping[str, Any] = {}
-    others = []
-    for entry in current.metadata.managed_fields:
-        if entry.operation == _APPLY and entry.fields_type == _FIELDS_TYPE:
-            fields = _fields_tree(entry)
-            if entry.manager == applied.manager:
-                before = fields
-            else:
-                others.append(fields)
+    ownership = field_ownership.before_first_apply(kind, current, now)
+    before, after = ownership.of(owner), field_sets.fields_in(descriptor, applied.tree)
     live = manifest.to_tree(kind, current)
     for name in ("apiVersion", "kind", "status"):
         live.pop(name, None)
-    # Struct has no place in a merge: the entries stay as they are.
+    # Struct has no place in a merge.
     live["metadata"].pop("managedFields", None)
     merged = merging.merge(descriptor, live, applied.tree)
-    new = manifest.from_tree(kind, merging.remove_gone(descriptor, merged, before, after, others))
-    new.metadata.managed_fields.extend(current.metadata.managed_fields)
+    new = manifest.from_tree(kind, merging.remove_gone(descriptor, merged, before, after | ownership.besides(owner)))
     lifecycle.prepare_update(kind, current, new)
-    if after != before:
-        _remember(new, applied, after, now)
+    changed = field_sets.changes(descriptor, tracked(kind, current), tracked(kind, new)).all
+    conflicts = ownership.conflicts(owner, changed)
+    if conflicts and not applied.force:
+        raise _conflict(applied, conflicts)
+    ownership.take(changed, now, but=owner)
+    ownership.take_in_family(owner, after, now)
+    ownership.give(owner, after, now)
+    field_ownership.write(new, ownership)
     return new
 
 
-def _applied_fields(kind: Kind, obj: Any) -> dict[str, Any]:
-    """What a manifest sets, without what names the object."""
-    tree = manifest.to_tree(kind, obj)
-    metadata = tree.get("metadata", {})
-    fields = {name: metadata[name] for name in _APPLIED_METADATA if name in metadata}
-    for name in ("apiVersion", "kind", "metadata"):
-        tree.pop(name, None)
-    return {"metadata": fields, **tree} if fields else tree
-
-
-def _remember(obj: Any, applied: Applied, fields: Mapping[str, Any], now: Timestamp) -> None:
-    """Notes in the object what this manager has set."""
-    entries = obj.metadata.managed_fields
-    kept = [entry for entry in entries if entry.manager != applied.manager or entry.operation != _APPLY]
-    own = v1.ManagedFieldsEntry(
-        manager=applied.manager,
-        operation=_APPLY,
-        api_version=applied.kind.api_version,
-        time=now,
-        fields_type=_FIELDS_TYPE,
+def _conflict(applied: Applied, conflicts: Sequence[tuple[Path, Owner]]) -> errors.FieldConflict:
+    descriptor = descriptor_of(applied.kind)
+    owners = [errors.FieldOwner(field_sets.describe(descriptor, path), owner.manager) for path, owner in conflicts]
+    what = lifecycle.describe(applied.kind, applied.key)
+    listed = "; ".join(map(str, owners))
+    return errors.FieldConflict(
+        f"{what} was not applied, as it would change what other managers own: {listed}; "
+        "leave these fields out of the manifest, or apply with force to take them over",
+        owners,
+        metadata={"kind": applied.kind.name, "key": applied.key},
     )
-    own.fields_v1.update(dict(fields))
-    del entries[:]
-    entries.extend([*kept, own])
-
-
-def _descriptor(kind: Kind) -> Descriptor:
-    return cast(Descriptor, kind.message.DESCRIPTOR)
-
-
-def _fields_tree(entry: v1.ManagedFieldsEntry) -> Mapping[str, Any]:
-    tree: Mapping[str, Any] = MessageToDict(entry.fields_v1)
-    return tree

@@ -47,7 +47,20 @@ _KEY_DEFAULTS: Final[Mapping[str, str]] = {"protocol": "TCP"}
 _SETS: Final = frozenset({("ObjectMeta", "finalizers"), ("NodeSpec", "podCIDRs")})
 # Fields and messages that have one meaning as a whole.
 _ATOMIC_FIELDS: Final = frozenset({("PodSpec", "nodeSelector"), ("ServiceSpec", "selector")})
-_ATOMIC_MESSAGES: Final = frozenset({"LabelSelector", "ObjectReference", "NodeSelector", "NodeSelectorTerm"})
+_ATOMIC_MESSAGES: Final = frozenset(
+    {
+        "ConfigMapKeySelector",
+        "LabelSelector",
+        "LocalObjectReference",
+        "NodeSelector",
+        "NodeSelectorTerm",
+        "ObjectFieldSelector",
+        "ObjectReference",
+        "OwnerReference",
+        "ResourceFieldSelector",
+        "SecretKeySelector",
+    }
+)
 # Messages that manifests write as a scalar, or that have no fields of their own.
 _SCALAR_MESSAGES: Final = frozenset({"Quantity", "IntOrString", "Timestamp", "Struct"})
 # Unions: what the new state does not name belongs to another choice, and goes.
@@ -75,6 +88,11 @@ def shape_of(field: FieldDescriptor) -> Shape:
     if field.is_repeated or message.name in _ATOMIC_MESSAGES or message.name in _SCALAR_MESSAGES:
         return Shape.SCALAR
     return Shape.MESSAGE
+
+
+def has_atomic_items(field: FieldDescriptor) -> bool:
+    """Whether the items of a keyed list have one meaning as a whole."""
+    return message_type(field).name in _ATOMIC_MESSAGES
 
 
 def replaces(descriptor: Descriptor) -> bool:

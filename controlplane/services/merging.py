@@ -1,23 +1,25 @@
-"""Merges of manifests, on trees, where absent and empty differ: the heart of Apply. Pure functions.
-
-What an apply sets is remembered as a tree of field names, in the form of Kubernetes' FieldsV1: `f:name` for a field or
-the key of a map, `k:{…}` for an item of a list known by keys, `v:…` for an item of a set; a leaf is empty. With the
-next apply, what was in that tree and is not in the new one is removed, unless another manager's tree has it.
-"""
+"""Merges of manifests, on trees, where absent and empty differ: the heart of Apply. Pure functions."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from controlplane.services.merge_schema import Shape, fields_of, item_key, message_type, replaces, shape_of
+from controlplane.services.field_sets import FieldSet, Path, field_step, item_step, with_parents
+from controlplane.services.merge_schema import (
+    Shape,
+    fields_of,
+    has_atomic_items,
+    item_key,
+    message_type,
+    replaces,
+    shape_of,
+)
 
 Tree = Mapping[str, Any]
-# Names of FieldsV1 -> what is below.
-FieldSet = Mapping[str, Any]
 
 
 def merge(descriptor: Descriptor, live: Tree, applied: Tree) -> dict[str, Any]:
@@ -45,92 +47,72 @@ def _merge_value(field: FieldDescriptor, live: Any, applied: Any) -> Any:
 
 
 def _merge_items(field: FieldDescriptor, live: Sequence[Tree], applied: Sequence[Tree]) -> list[Any]:
-    """The applied items in their order (that of init containers matters), then those that only others know."""
-    before = {item_key(field, item): item for item in live}
+    """The applied items in their order (that of init containers matters).
+
+    Items that only others know stay behind the applied item that they followed, so that managers who apply in turn do
+    not change each other's order, and with it the template of a deployment.
+    """
     names = [item_key(field, item) for item in applied]
-    if len(set(names)) < len(names):
+    wanted = set(names)
+    if len(wanted) < len(names):
         # Items that cannot be told apart are validation's to judge: the list is taken as it is.
         return list(applied)
-    merged = [
-        merge(message_type(field), before[name], item) if name in before else item
-        for name, item in zip(names, applied, strict=True)
-    ]
-    return merged + [item for name, item in before.items() if name not in names]
+    before: dict[str, Tree] = {}
+    followers: defaultdict[str | None, list[Tree]] = defaultdict(list)
+    last: str | None = None
+    for item in live:
+        name = item_key(field, item)
+        if name in wanted:
+            before[name] = item
+            last = name
+        else:
+            followers[last].append(item)
+    merged: list[Any] = [*followers[None]]
+    for name, item in zip(names, applied, strict=True):
+        whole = name not in before or has_atomic_items(field)
+        merged.append(item if whole else merge(message_type(field), before[name], item))
+        merged += followers[name]
+    return merged
 
 
-def field_set(descriptor: Descriptor, tree: Tree) -> dict[str, Any]:
-    """The fields that `tree` sets."""
+def remove_gone(descriptor: Descriptor, tree: Tree, before: FieldSet, wanted: FieldSet) -> dict[str, Any]:
+    """`tree` without what stands in `before` and not in `wanted`.
+
+    A field of which nothing is wanted goes with everything below it, defaults too.
+    """
+    gone = with_parents(before) - with_parents(wanted)
+    return _remove(descriptor, tree, (), gone) if gone else dict(tree)
+
+
+def _remove(descriptor: Descriptor, tree: Tree, path: Path, gone: FieldSet) -> dict[str, Any]:
     fields = fields_of(descriptor)
-    return {f"f:{name}": _value_set(fields[name], value) for name, value in tree.items()}
-
-
-def _value_set(field: FieldDescriptor, value: Any) -> dict[str, Any]:
-    match shape_of(field):
-        case Shape.MESSAGE:
-            return field_set(message_type(field), value)
-        case Shape.MAP:
-            return {f"f:{key}": {} for key in value}
-        case Shape.SET:
-            return {_item_name(item): {} for item in value}
-        case Shape.KEYED:
-            return {item_key(field, item): {".": {}, **field_set(message_type(field), item)} for item in value}
-        case _:
-            return {}
-
-
-def remove_gone(
-    descriptor: Descriptor, tree: Tree, before: FieldSet, after: FieldSet, others: Iterable[FieldSet]
-) -> dict[str, Any]:
-    """`tree` without what stands in `before` and neither in `after` nor in any of `others`."""
-    return _remove(descriptor, tree, before, [after, *others])
-
-
-def _remove(descriptor: Descriptor, tree: Tree, before: FieldSet, wanted: Sequence[FieldSet]) -> dict[str, Any]:
-    fields = fields_of(descriptor)
-    left = dict(tree)
-    for name, below in before.items():
-        plain = name[2:]
-        if not name.startswith("f:") or plain not in left or plain not in fields:
-            continue
-        still = [wish[name] for wish in wanted if name in wish]
-        if not still:
-            # With everything below it, defaults too: nobody wants it any more.
-            del left[plain]
-        elif below:
-            left[plain] = _remove_value(fields[plain], left[plain], below, still)
+    left: dict[str, Any] = {}
+    for name, value in tree.items():
+        below = (*path, field_step(name))
+        if below not in gone:
+            left[name] = _remove_value(fields[name], value, below, gone)
     return left
 
 
-def _remove_value(field: FieldDescriptor, value: Any, before: FieldSet, wanted: Sequence[FieldSet]) -> Any:
+def _remove_value(field: FieldDescriptor, value: Any, path: Path, gone: FieldSet) -> Any:
     match shape_of(field):
         case Shape.MESSAGE:
-            return _remove(message_type(field), value, before, wanted)
+            return _remove(message_type(field), value, path, gone)
         case Shape.MAP:
-            return {key: item for key, item in value.items() if not _is_gone(f"f:{key}", before, wanted)}
+            return {key: item for key, item in value.items() if (*path, field_step(key)) not in gone}
         case Shape.SET:
-            return [item for item in value if not _is_gone(_item_name(item), before, wanted)]
+            return [item for item in value if (*path, item_step(item)) not in gone]
         case Shape.KEYED:
-            return _remove_items(field, value, before, wanted)
+            return _remove_items(field, value, path, gone)
         case _:
             return value
 
 
-def _remove_items(
-    field: FieldDescriptor, items: Sequence[Tree], before: FieldSet, wanted: Sequence[FieldSet]
-) -> list[Any]:
+def _remove_items(field: FieldDescriptor, items: Sequence[Tree], path: Path, gone: FieldSet) -> list[Any]:
     left: list[Any] = []
     for item in items:
-        name = item_key(field, item)
-        if _is_gone(name, before, wanted):
+        below = (*path, item_key(field, item))
+        if below in gone:
             continue
-        still = [wish[name] for wish in wanted if name in wish]
-        left.append(_remove(message_type(field), item, before.get(name, {}), still))
+        left.append(item if has_atomic_items(field) else _remove(message_type(field), item, below, gone))
     return left
-
-
-def _is_gone(name: str, before: FieldSet, wanted: Sequence[FieldSet]) -> bool:
-    return name in before and not any(name in wish for wish in wanted)
-
-
-def _item_name(item: Any) -> str:
-    return "v:" + json.dumps(item)

@@ -24,7 +24,7 @@ COUNTER: Final = "0000000000"
 # A pod of this benchmark is this large as a client sends it.
 _POD_BYTES: Final = 1024
 # And this large where many are listed or watched: with what the server adds, 5,000 of them have 4.9 MB.
-LISTED_POD_BYTES: Final = 640
+LISTED_POD_BYTES: Final = 800
 _CLIENTS: Final = (1, 16, 64)
 # Of the server, each followed by one of the floor.
 _ROUNDS: Final = 2
@@ -45,7 +45,7 @@ def sized_pod(name: str, *, node: str = "", size: int = _POD_BYTES) -> v1.Pod:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--clients", type=_numbers, default=_CLIENTS, help="how many at once (1,16,64)", metavar="N,N")
+    parser.add_argument("--clients", type=numbers, default=_CLIENTS, help="how many at once (1,16,64)", metavar="N,N")
     parser.add_argument("--seconds", type=float, default=2.0, help=f"of each of {_ROUNDS} rounds (%(default)s)")
 
 
@@ -200,11 +200,11 @@ def _measures(name: str, params: Mapping[str, object], outcome: Outcome, bare: O
     )
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
     try:
-        numbers = tuple(int(part) for part in text.split(","))
+        found = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers: write it as 1,16,64") from None
-    if min(numbers) < 1:
+    if min(found) < 1:
         raise argparse.ArgumentTypeError("there must be at least one client")
-    return numbers
+    return found

@@ -153,8 +153,8 @@ def meaning(error: grpc.aio.AioRpcError) -> errors.PodwireError:
             return errors.HistoryLost(f"etcd has not reached that revision: {details}")
         case grpc.StatusCode.RESOURCE_EXHAUSTED if "space exceeded" in details:
             return errors.StoreFull(
-                "etcd's database has reached its quota and takes no writes: delete what is not needed; the leader of the "
-                "controllers then makes room within seconds (podctl cluster status shows how far it is)"
+                "etcd's database has reached its quota and takes no writes: delete what is not needed; the leader of "
+                "the controllers then makes room within seconds (podctl cluster status shows how far it is)"
             )
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return errors.Overloaded(f"etcd refuses more requests for now: {details}")

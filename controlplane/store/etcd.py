@@ -189,7 +189,8 @@ class Etcd:
         while True:
             member = self._endpoints.current
             try:
-                return await call(member, min(max(deadline - clock(), 0.001), _ATTEMPT_TIMEOUT))
+                left = max(deadline - clock(), 0.001)
+                return await call(member, min(left, timeout / 2, _ATTEMPT_TIMEOUT))
             except grpc.aio.AioRpcError as error:
                 wrong = meaning(error)
                 if not isinstance(wrong, errors.Unavailable | errors.Timeout):

@@ -7,9 +7,9 @@ the endpoints that this client was given, and to the addresses that the members 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import grpc
 import grpc.aio
@@ -17,6 +17,8 @@ import grpc.aio
 from controlplane.store.api import etcd_pb2 as pb
 from controlplane.store.endpoints import Endpoints, Member, meaning, target_of
 from podwire import errors
+
+T = TypeVar("T")
 
 # Seconds that a member has to say how it is: one that is away must not hold up who asks for the state of all.
 ANSWER_TIMEOUT: Final = 1.5
@@ -67,12 +69,12 @@ class Maintenance:
 
     async def alarms(self, *, timeout: float = ALARM_TIMEOUT) -> Sequence[pb.AlarmMember]:
         request = pb.AlarmRequest(action=pb.AlarmRequest.GET)
-        return (await self._alarm(request, timeout)).alarms
+        return (await self._fastest(lambda member: member.maintenance.Alarm(request, timeout=timeout))).alarms
 
     async def disarm(self, alarm: pb.AlarmMember, *, timeout: float = ALARM_TIMEOUT) -> None:
         """Clears an alarm; one that is cleared already stays so."""
         request = pb.AlarmRequest(action=pb.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm)
-        await self._alarm(request, timeout)
+        await self._fastest(lambda member: member.maintenance.Alarm(request, timeout=timeout))
 
     async def defragment(self, member: MemberState, *, timeout: float) -> None:
         """Gives the member's free space back to its file system; it answers nothing else meanwhile.
@@ -84,30 +86,35 @@ class Maintenance:
         except grpc.aio.AioRpcError as error:
             raise meaning(error) from None
 
-    async def _alarm(self, request: pb.AlarmRequest, timeout: float) -> pb.AlarmResponse:
-        member = self._endpoints.current
-        try:
-            return await member.maintenance.Alarm(request, timeout=timeout)
-        except grpc.aio.AioRpcError as error:
-            wrong = meaning(error)
-            if isinstance(wrong, errors.Unavailable | errors.Timeout):
-                self._endpoints.failed(member)
-            raise wrong from None
-
     async def _listed(self, timeout: float) -> Sequence[pb.Member]:
-        """The list of whichever member answers first; empty where none does. Needs no quorum."""
+        """What any member says; empty where none answers. Needs no quorum."""
+        request = pb.MemberListRequest()
+        try:
+            answer = await self._fastest(lambda member: member.cluster.MemberList(request, timeout=timeout))
+        except errors.PodwireError:
+            # Why no member answers is what the status of each says.
+            return ()
+        return answer.members
 
-        async def ask(member: Member) -> Sequence[pb.Member]:
+    async def _fastest(self, call: Callable[[Member], Awaitable[T]]) -> T:
+        """Asks all members what any of them can answer, so that one that is away costs no time."""
+
+        async def attempt(member: Member) -> T | errors.PodwireError:
             try:
-                return (await member.cluster.MemberList(pb.MemberListRequest(), timeout=timeout)).members
-            except grpc.aio.AioRpcError:
-                # Why it does not answer is what its status says.
-                return []
+                return await call(member)
+            except grpc.aio.AioRpcError as error:
+                return meaning(error)
 
-        for answer in asyncio.as_completed([ask(member) for member in self._endpoints.members]):
-            if listed := await answer:
-                return listed
-        return []
+        async with asyncio.TaskGroup() as owner:
+            asked = [owner.create_task(attempt(member)) for member in self._endpoints.members]
+            for following in asyncio.as_completed(asked):
+                answer = await following
+                if not isinstance(answer, errors.PodwireError):
+                    for task in asked:
+                        task.cancel()
+                    return answer
+                failure = answer
+        raise failure
 
 
 async def _status(member: Member, timeout: float) -> pb.StatusResponse | str:

@@ -13,18 +13,16 @@ _MIB: Final = 1024 * 1024
 # harm. The figures are those of OpenShift's operator for etcd, which has run on many clusters for years.
 _WORTH_BYTES: Final = 100 * _MIB
 _WORTH_SHARE: Final = 0.45
-# In a full store anything helps that writes will notice.
-_RELIEF_SHARE: Final = 0.1
+# While objects are deleted in a full store, every attempt may be too early: all members are defragmented for it.
+_RELIEF_SECONDS: Final = 30.0
+# A full store in which nothing was given up gets another chance this often: its quota may have been raised, or somebody
+# has made room and died before the alarm was cleared.
+_LAST_RESORT_SECONDS: Final = 300.0
 
 
 def worth_it(member: MemberState) -> bool:
-    """Whether to defragment it in ordinary times."""
+    """Whether to defragment it in ordinary times, when the store is not full."""
     return member.free >= max(_WORTH_BYTES, _WORTH_SHARE * _size(member))
-
-
-def brings_relief(member: MemberState) -> bool:
-    """Whether defragmenting it makes room in a store that has reached its quota."""
-    return member.free > 0 and member.free >= _RELIEF_SHARE * _size(member)
 
 
 def turns(members: Sequence[MemberState], wanted: Callable[[MemberState], bool]) -> list[MemberState]:
@@ -39,6 +37,17 @@ def turns(members: Sequence[MemberState], wanted: Callable[[MemberState], bool])
 
 def answers(member: MemberState) -> bool:
     return member.status is not None
+
+
+def relief_due(now: float, *, tried_at: float | None, freed_since: bool) -> bool:
+    """Whether to try to make room in a full store; `freed_since`: something was given up since the last attempt.
+
+    What the members say of free bytes is no help here: etcd counts pages that a compaction freed two commits later, and
+    in a store that takes no writes there are none.
+    """
+    if tried_at is None:
+        return True
+    return now - tried_at >= (_RELIEF_SECONDS if freed_since else _LAST_RESORT_SECONDS)
 
 
 def _size(member: MemberState) -> int:

@@ -43,9 +43,6 @@ _DEFRAGMENT_TIMEOUT: Final = 120.0
 _COMPACT_TIMEOUT: Final = 60.0
 # A member that could not be defragmented (its disk is full, it is too slow) is not troubled again before this.
 _TRY_AGAIN_SECONDS: Final = 600.0
-# A full store in which nothing can be given back gets another chance this often: its quota may have been raised, or
-# somebody else may have made room and died before the alarm was cleared.
-_LAST_RESORT_SECONDS: Final = 300.0
 
 
 @dataclass(slots=True)
@@ -71,7 +68,8 @@ class Upkeep:
         self._history = History(history)
         self._compacted = 0
         self._tried: dict[int, float] = {}
-        self._last_relief: float | None = None
+        self._relief_tried: float | None = None
+        self._freed = False
         self.observed = Observed()
 
     async def run(self) -> NoReturn:
@@ -106,15 +104,17 @@ class Upkeep:
         elif leader is not None:
             await self._defragment_one()
 
-    async def _compact(self, revision: int, *, physical: bool = False) -> None:
+    async def _compact(self, revision: int, *, physical: bool = False) -> bool:
+        """Whether there was anything to compact."""
         try:
             await self._etcd.compact(revision, physical=physical, timeout=_COMPACT_TIMEOUT)
         except errors.HistoryLost:
             # Somebody has compacted as much, or the store was restored to a state before it.
-            return
+            return False
         self.observed.compactions += 1
         self.observed.compacted_revision = revision
         log.info("etcd's history compacted", revision=revision)
+        return True
 
     async def _defragment_one(self) -> None:
         """One member a look, so that the others have caught up and its own figures are new before the next one."""
@@ -140,24 +140,20 @@ class Upkeep:
 
         History is worth less than writes here. Those who have kept up lose nothing by it, the others list again.
         """
-        await self._compact(revision, physical=True)
+        if await self._compact(revision, physical=True):
+            self._freed = True
         members = self.observed.members = await self._etcd.maintenance.members()
-        alarmed = {alarm.memberID for alarm in full}
         log.error(
             "etcd is full and takes no writes: delete what is not needed, or raise its quota",
-            members=[member.name for member in members if member.id in alarmed],
+            alarmed=[f"{alarm.memberID:x}" for alarm in full],
             bytes={member.name: member.status.dbSize for member in members if member.status is not None},
-            bytes_in_use={member.name: member.status.dbSizeInUse for member in members if member.status is not None},
-            missing=[member.name for member in members if not plan.answers(member)],
+            missing=[member.name for member in members if member.status is None],
         )
-        now = self._clock()
-        relief = plan.turns(members, lambda member: member.id in alarmed and plan.brings_relief(member))
-        if not relief and self._last_relief is not None and now - self._last_relief < _LAST_RESORT_SECONDS:
+        turns = plan.turns(members, plan.answers)
+        if not turns or not plan.relief_due(self._clock(), tried_at=self._relief_tried, freed_since=self._freed):
             return
-        if not plan.turns(members, plan.answers):
-            return
-        self._last_relief = now
-        for member in plan.turns(members, plan.brings_relief):
+        self._relief_tried, self._freed = self._clock(), False
+        for member in turns:
             await self._defragment(member)
         for alarm in full:
             await self._etcd.maintenance.disarm(alarm)

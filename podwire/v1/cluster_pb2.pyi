@@ -125,8 +125,9 @@ class Leader(_message.Message):
     CREATE_REVISION_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     holder: _builtins.str
-    """The candidate's name, as `controllers@host:pid`; empty: nobody now."""
+    """The candidate's name, which begins with that of its host; empty: nobody now, or it is not known."""
     create_revision: _builtins.int
+    """Of the key of the election: every write of this leader is compared with it."""
     def __init__(
         self,
         *,
@@ -152,10 +153,15 @@ class ClusterStatus(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
     LEADERS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
     revision: _builtins.int
     """The store's revision, and the oldest one whose history is still there (0: all of it, as far as is known)."""
     compacted_revision: _builtins.int
+    error: _builtins.str
+    """What is wrong with the store as a whole, in one sentence: it has no quorum, or nobody answers. Empty: it works. If
+    set, alarms, leaders and the compacted revision are not known.
+    """
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___EtcdMember]: ...
     @_builtins.property
@@ -171,10 +177,11 @@ class ClusterStatus(_message.Message):
         members: _abc.Iterable[Global___EtcdMember] | None = ...,
         alarms: _abc.Iterable[Global___EtcdAlarm] | None = ...,
         leaders: _abc.Iterable[Global___Leader] | None = ...,
+        error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "compacted_revision", b"compacted_revision", "epoch", b"epoch", "leaders", b"leaders", "members", b"members", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "compacted_revision", b"compacted_revision", "epoch", b"epoch", "error", b"error", "leaders", b"leaders", "members", b"members", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,8 +23,10 @@ def free_ports(count: int) -> list[int]:
 
 
 class EtcdServer:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *flags: str) -> None:
+        """`flags` are further ones of etcd's own."""
         self.folder = folder
+        self._flags = flags
         self._client_port, self._peer_port = free_ports(2)
         self._process: asyncio.subprocess.Process | None = None
 
@@ -49,6 +51,7 @@ class EtcdServer:
                 f"--initial-cluster=test={peer}",
                 "--log-outputs=stderr",
                 "--logger=zap",
+                *self._flags,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "GOMAXPROCS": "2"},

@@ -1,4 +1,4 @@
-"""Who asks, as far as a write needs to know: the election that a leader acts under."""
+"""Who asks, as far as a write needs to know: the election that a leader acts under, and the manager of fields."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Final
 from podwire import errors
 
 FENCE_METADATA: Final = "podwire-fence"
+# The field manager of a writer that neither names itself nor acts under an election.
+UNKNOWN_MANAGER: Final = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +30,10 @@ def fence_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> Fence | None
                 raise errors.Invalid(f"{FENCE_METADATA} must be <create revision>:<key>, not {value!r}")
             return Fence(key.encode(), int(revision))
     return None
+
+
+def manager_of(named: str, fence: Fence | None) -> str:
+    """Whose the fields are that a write changes: as the request says; a leader's by its role, as podwire-scheduler."""
+    if named or fence is None:
+        return named or UNKNOWN_MANAGER
+    return f"podwire-{fence.key.decode().rpartition('/')[2]}"

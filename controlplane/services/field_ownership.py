@@ -25,8 +25,6 @@ from podwire.kinds import Kind
 
 APPLY: Final = "Apply"
 UPDATE: Final = "Update"
-# Writers that do not name themselves.
-UNKNOWN: Final = "unknown"
 # Owns what was there when the first Apply came to an object without a record.
 BEFORE_FIRST_APPLY: Final = "before-first-apply"
 # Kubernetes' limits: of a name, and of the Update entries of an object, beyond which the oldest are joined.
@@ -182,7 +180,7 @@ def updated(kind: Kind, old: Any, new: Any, manager: str, now: Timestamp) -> Non
     changes = field_sets.changes(descriptor_of(kind), tracked(kind, old), tracked(kind, new))
     if not changes.all:
         return
-    owner = Owner(manager or UNKNOWN, UPDATE)
+    owner = Owner(manager, UPDATE)
     ownership = Ownership(kind, new.metadata.managed_fields)
     ownership.take(changes.all, now, but=owner)
     ownership.give(owner, (ownership.of(owner) | changes.changed) - changes.removed, now)

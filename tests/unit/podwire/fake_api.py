@@ -35,6 +35,8 @@ class FakePods(PodsServicer):
         # What the next calls of a verb fail with, after they have taken effect or not.
         self.failures: dict[str, deque[errors.PodwireError]] = {}
         self.calls: Counter[str] = Counter()
+        # Watches that are open.
+        self.streams = 0
         self.requests: list[tuple[str, Any]] = []
         self.metadata: list[tuple[str, str]] = []
         self._changed = asyncio.Event()
@@ -174,6 +176,15 @@ class FakePods(PodsServicer):
         if position < self.compacted or request.epoch != self.epoch:
             await context.abort_with_status(errors.to_grpc_status(errors.HistoryLost("compacted")))
         sent = next((i for i, (revision, _, _) in enumerate(self.history) if revision > position), len(self.history))
+        self.streams += 1
+        try:
+            async for response in self._follow(sent, context):
+                yield response
+        finally:
+            self.streams -= 1
+            self._wake()
+
+    async def _follow(self, sent: int, context: Any) -> AsyncIterator[v1.PodWatchResponse]:
         broken = self._breaks
         while True:
             if broken.is_set():

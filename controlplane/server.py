@@ -18,11 +18,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from controlplane.metrics import ReplicaMetrics, serve_metrics
+from controlplane.services.admission import Admission
 from controlplane.services.allocation import Allocator
 from controlplane.services.binding import Binding
 from controlplane.services.event_leases import EventLeases
 from controlplane.services.lifecycle import DEFAULT_NAMESPACE
 from controlplane.services.reading import Reader
+from controlplane.services.users import Users
 from controlplane.services.verbs import Verbs
 from controlplane.services.writing import Demands, Writer
 from controlplane.sessions.agents import SERVICE as AGENTS_SERVICE
@@ -79,6 +81,7 @@ class Replica:
             replica_address=settings.advertise or f"unix:{settings.socket}",
             new_uid=_new_uid,
         )
+        self._users = Users(settings.limits, asyncio.get_running_loop().time)
         self._health = health.aio.HealthServicer()
 
     async def run(self) -> None:
@@ -121,7 +124,7 @@ class Replica:
             PodStreams(self.cache, self._agents).handler(),
             self._agents.handler(),
         ]
-        server.add_generic_rpc_handlers(tuple(handlers))
+        server.add_generic_rpc_handlers((Admission(handlers, self._users, reading=settings.limits.reading),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         channelz.add_channelz_servicer(server)
         names = (*_service_names(), health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -69,6 +69,40 @@ class UpkeepSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """How much of something may be under way at once, in a unit that the user of it chooses."""
+
+    total: int
+    # Of the total, what ordinary users never take: it is the system's (agents, scheduler, controllers).
+    system: int
+    # What one user may have.
+    user: int
+    # How many of each user may wait for room, and for how many seconds.
+    queue: int = 0
+    wait: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLimits:
+    """What a replica takes on before it refuses with OVERLOADED."""
+
+    # Requests. Kubernetes' apiserver has 400 reads and 200 writes in flight; here one third of 600 is kept for the
+    # system, and one user has at most what 64 clients with a request each need three times over. A server of 2 cores
+    # answers some 5,000 requests a second, so that what finds a full queue of 100 would have waited a second or so; 5 s
+    # are as long as clients try by default.
+    requests: Room = Room(600, 200, 200, queue=100, wait=5.0)
+    # Watches, sessions, logs and execs. 5,000 for one user are 500 watchers ten times over, or the watches of 1,000
+    # simulated agents; each costs the server about 30 KB.
+    streams: Room = Room(15_000, 5_000, 5_000)
+    # Bytes of pages of lists that clients have not taken yet. gRPC holds a page twice, and a page has up to 2 MiB: 24
+    # MiB are 12 pages at a time and 48 MiB of memory, and enough for one core's work. Pages that wait cost nothing but
+    # their requests' room, which bounds their number.
+    answer_bytes: Room = Room(24 << 20, 4 << 20, 16 << 20, queue=1_000, wait=15.0)
+    # Seconds that a client may take for a page of a list (2 MiB in 30 s are 70 KB/s) or for a batch of a watch.
+    reading: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class ApiSettings:
     """The role `api`."""
 
@@ -86,6 +120,7 @@ class ApiSettings:
     node_ports: NodePortRange = NodePortRange()
     # HOST:PORT to serve Prometheus' metrics on, without TLS; None: not at all.
     metrics: str | None = None
+    limits: LoadLimits = LoadLimits()
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,8 @@ class Reader:
             raise lifecycle.not_found(kind, key)
         return entry.sent
 
-    async def list(self, kind: Kind, request: v1.ListRequest) -> bytes:
-        """A page of at most 2 MiB, as the bytes of the kind's List."""
+    async def list(self, kind: Kind, request: v1.ListRequest) -> list[bytes]:
+        """A page of at most 2 MiB: what the bytes of the kind's List are put together from."""
         selection = Selection.parse(kind, request.namespace, request.label_selector, request.field_selector)
         if request.limit < 0:
             raise errors.Invalid("limit must not be negative")
@@ -78,7 +78,7 @@ class Reader:
             setattr(metadata, "continue", str(Continue(revision, self._cache.epoch, page.last)))
             if selection.selects_all:
                 metadata.remaining_item_count = page.remaining
-        return b"".join((wire.list_metadata(metadata), *(entry.item for entry in page.entries)))
+        return [wire.list_metadata(metadata), *(entry.item for entry in page.entries)]
 
     async def watch(self, kind: Kind, request: v1.WatchRequest) -> Watch:
         """An open watch. Raises HistoryLost where the revision asked for is gone or belongs to another epoch."""

@@ -17,7 +17,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from controlplane.services import applying, lifecycle
+from controlplane.services import applying, calls, lifecycle
 from controlplane.services.callers import Fence, fence_of
 from controlplane.services.deleting import delete
 from controlplane.services.reading import Reader
@@ -33,6 +33,8 @@ Unary = Callable[[Any, Context], Awaitable[bytes]]
 
 RESULT_METADATA: Final = "podwire-result"
 WARNING_METADATA: Final = "podwire-warning"
+# For a watcher that has stood still to begin to read, so that it hears why it was ended.
+_LAST_WORD_SECONDS: Final = 5.0
 
 
 async def answer_errors(context: Context, method: str, call: Awaitable[Any]) -> Any:
@@ -102,7 +104,7 @@ class Verbs:
         return await self._reader.get(self._kind, request)
 
     async def _list(self, request: v1.ListRequest, context: Context) -> bytes:
-        return await self._reader.list(self._kind, request)
+        return await calls.answer_of(await self._reader.list(self._kind, request), context)
 
     async def _create(self, request: Any, context: Context) -> bytes:
         written = await self._writer.create(self._kind, request.object, _demands(context), dry_run=request.dry_run)
@@ -180,6 +182,7 @@ class Verbs:
         try:
             # The headers tell the client that the watch stands.
             await context.send_initial_metadata(())
+            calls.opened()
             async with aclosing(watch.responses()) as responses:
                 async for response in responses:
                     await context.write(response)
@@ -187,6 +190,8 @@ class Verbs:
             if watch.watcher.error is None:
                 raise
             task.uncancel()
+            # It hears of its end when it reads; one that does not read at all is not waited for.
+            calls.cut_after(_LAST_WORD_SECONDS, context)
             raise watch.watcher.error from None
 
     def _key_of(self, obj: Any) -> str:

@@ -1,0 +1,99 @@
+"""What the running call holds of its user's room, and the end of a call whose client does not read.
+
+Both belong to the task that serves the call, and are found through it: the verbs need not be handed anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any, Final
+
+import grpc.aio
+import structlog
+
+from controlplane.services.in_flight import Share
+from controlplane.services.users import User
+
+log = structlog.get_logger(__name__)
+
+# gRPC's coroutine that owns a call, beside the task that runs our handler.
+_OWNER: Final = "_schedule_rpc_coro"
+
+
+class Call:
+    """A call under way. As a stream it holds room among the requests too, until it stands."""
+
+    __slots__ = ("_opening", "reading", "user")
+
+    def __init__(self, user: User, reading: float, *, opening: Share | None = None) -> None:
+        self.user = user
+        # Seconds that the client may take for what it is sent.
+        self.reading = reading
+        self._opening = opening
+
+    def opened(self) -> None:
+        """The stream stands: from now on it costs what its messages cost."""
+        if self._opening is not None:
+            self._opening.leave()
+            self._opening = None
+
+
+CALL: Final[ContextVar[Call | None]] = ContextVar("call", default=None)
+
+
+def opened() -> None:
+    """The running task's stream stands."""
+    call = CALL.get()
+    if call is not None:
+        call.opened()
+
+
+async def answer_of(parts: Sequence[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    """`parts` as one answer, put together once there is room among the bytes on their way to clients.
+
+    They count until the client has taken them; one that does not in time loses the call. Raises Overloaded.
+    """
+    call = CALL.get()
+    if call is not None:
+        share, size = call.user.answers, sum(map(len, parts))
+        await share.enter(size)
+        _when_done(context, lambda: share.leave(size))
+        cut_after(call.reading, context)
+    return b"".join(parts)
+
+
+def cut_after(seconds: float, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    """Ends the running call, if it is still there by then, with whatever its client has not read."""
+    task = asyncio.current_task()
+    assert task is not None
+    timer = asyncio.get_running_loop().call_later(seconds, _cut, task)
+    _when_done(context, timer.cancel)
+
+
+def _when_done(context: grpc.aio.ServicerContext[Any, Any], act: Callable[[], None]) -> None:
+    """When the client has taken everything, or is gone."""
+    callback: Any = lambda _: act()  # noqa: E731  # its type in grpc's stubs is that of the blocking API
+    context.add_done_callback(callback)
+
+
+def _cut(task: asyncio.Task[Any]) -> None:
+    """gRPC's aio server has no way to end a call that waits for its client to read, and keeps what it has to send.
+
+    It does end it when nothing refers to the call any more: the task that runs the handler, and the one that owns the
+    call and waits for its end. The owner is known to nobody but has the handler's task in its scope.
+    """
+    task.cancel()
+    owners = [owner for owner in asyncio.all_tasks() if _owns(owner, task)]
+    for owner in owners:
+        owner.cancel()
+    log.info("a call whose client does not read is ended", freed=bool(owners))
+
+
+def _owns(owner: asyncio.Task[Any], task: asyncio.Task[Any]) -> bool:
+    coroutine = owner.get_coro()
+    return getattr(coroutine, "__name__", "") == _OWNER and any(
+        inner is task for scope in gc.get_referents(coroutine) for inner in gc.get_referents(scope)
+    )

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -17,13 +18,16 @@ from podwire.client import Client
 
 
 class Role:
-    """One process of `podwire-controlplane`."""
+    """One process of `podwire-controlplane`; `enter` are words before its command, which bring it to another host."""
 
-    def __init__(self, name: str, etcd_url: str, folder: Path, *, socket: Path | None = None) -> None:
+    def __init__(
+        self, name: str, etcd_url: str, folder: Path, *, socket: Path | None = None, enter: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.folder = folder
         self.socket = socket or folder / "api.sock"
         self._etcd_url = etcd_url
+        self._enter = tuple(enter)
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -38,6 +42,7 @@ class Role:
     async def start(self) -> None:
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
+                *self._enter,
                 sys.executable,
                 "-m",
                 "controlplane",

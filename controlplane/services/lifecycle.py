@@ -1,5 +1,7 @@
-"""What the server itself decides about an object: what it sets when it is made, keeps when it is changed, and what
-deleting it comes to. Pure functions over messages; time and names come in."""
+"""What the server itself decides about an object: what it sets when it is made and keeps when it is changed.
+
+Pure functions over messages; time and names come in. What deleting comes to is in deletion_plan.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from controlplane.services import field_ownership
 from controlplane.services.service_types import drop_what_the_old_type_brought
 from podwire import errors, kinds, validation
 from podwire.defaults import apply_defaults
@@ -21,7 +24,6 @@ _SUFFIX_LENGTH: Final = 5
 _LONGEST_BASE: Final = 253 - _SUFFIX_LENGTH
 
 DEFAULT_NAMESPACE: Final = "default"
-FINISHED_PHASES: Final = frozenset({"Succeeded", "Failed"})
 
 
 def describe(kind: Kind, key: str) -> str:
@@ -104,57 +106,12 @@ def check_preconditions(kind: Kind, current: Any, *, uid: str, resource_version:
         )
 
 
-def plan_deletion(kind: Kind, current: Any, *, grace_period_seconds: int | None, now: Timestamp) -> Any | None:
-    """The next state of an object that is to be deleted; None: it is removed at once."""
-    if grace_period_seconds is not None and grace_period_seconds < 0:
-        raise errors.Invalid.fields("the request", [errors.FieldError("gracePeriodSeconds", "must not be negative")])
-    if kind is kinds.POD:
-        return _pod_deletion(current, grace_period_seconds, now)
-    if kind is kinds.NAMESPACE:
-        return _namespace_deletion(current, grace_period_seconds, now)
-    return None
-
-
-def _pod_deletion(pod: Any, asked: int | None, now: Timestamp) -> Any | None:
-    """A pod that runs somewhere is stopped there first: its agent removes it."""
-    grace = asked if asked is not None else pod.spec.termination_grace_period_seconds
-    if not pod.spec.node_name or pod.status.phase in FINISHED_PHASES or grace == 0:
-        return None
-    new = copy_of(pod)
-    meta = new.metadata
-    if meta.HasField("deletion_timestamp"):
-        # Once it is being deleted, only a shorter grace makes a difference.
-        if meta.deletion_grace_period_seconds <= grace:
-            return new
-        started = meta.deletion_timestamp.seconds - meta.deletion_grace_period_seconds
-    else:
-        started = now.seconds
-    meta.deletion_timestamp.seconds = started + grace
-    meta.deletion_timestamp.nanos = 0
-    meta.deletion_grace_period_seconds = grace
-    meta.generation += 1
-    return new
-
-
-def _namespace_deletion(namespace: Any, asked: int | None, now: Timestamp) -> Any | None:
-    """First it takes nothing new; it is removed, by the controller that has emptied it, with a grace of 0."""
-    if namespace.metadata.name == DEFAULT_NAMESPACE:
-        raise errors.PreconditionFailed(f'the namespace "{DEFAULT_NAMESPACE}" is always there: delete what is in it')
-    terminating = namespace.metadata.HasField("deletion_timestamp")
-    if terminating and asked == 0:
-        return None
-    new = copy_of(namespace)
-    if not terminating:
-        new.metadata.deletion_timestamp.CopyFrom(now)
-        new.status.phase = "Terminating"
-    return new
-
-
 def _keep_metadata(old: Any, new: Any) -> None:
     """What only the server changes."""
     kept, meta = old.metadata, new.metadata
-    meta.name = kept.name
-    meta.namespace = kept.namespace
+    # Another name or namespace stays, for validation to refuse.
+    meta.name = meta.name or kept.name
+    meta.namespace = meta.namespace or kept.namespace
     meta.uid = kept.uid
     meta.self_link = ""
     meta.resource_version = kept.resource_version
@@ -167,7 +124,10 @@ def _keep_metadata(old: Any, new: Any) -> None:
         meta.deletion_timestamp.CopyFrom(kept.deletion_timestamp)
     if kept.HasField("deletion_grace_period_seconds"):
         meta.deletion_grace_period_seconds = kept.deletion_grace_period_seconds
-    if not meta.managed_fields:
+    # What a client sends is the server's own record that it has read, or the wish to end it.
+    ended = field_ownership.is_reset(meta.managed_fields)
+    del meta.managed_fields[:]
+    if not ended:
         meta.managed_fields.extend(kept.managed_fields)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator
+import sys
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,7 @@ from controlplane.services import lifecycle
 from controlplane.store import wire
 from controlplane.store.cache import Cache
 from controlplane.store.channels import BATCH_BYTES, Watcher
+from controlplane.store.entries import Entry
 from controlplane.store.selection import Selection
 from podwire import errors, v1
 from podwire.client import INITIAL_EVENTS_END
@@ -59,8 +61,8 @@ class Reader:
             raise lifecycle.not_found(kind, key)
         return entry.sent
 
-    async def list(self, kind: Kind, request: v1.ListRequest) -> list[bytes]:
-        """A page of at most 2 MiB: what the bytes of the kind's List are put together from."""
+    async def list(self, kind: Kind, request: v1.ListRequest) -> bytes:
+        """A page of at most 2 MiB, as the bytes of the kind's List."""
         selection = Selection.parse(kind, request.namespace, request.label_selector, request.field_selector)
         if request.limit < 0:
             raise errors.Invalid("limit must not be negative")
@@ -78,7 +80,13 @@ class Reader:
             setattr(metadata, "continue", str(Continue(revision, self._cache.epoch, page.last)))
             if selection.selects_all:
                 metadata.remaining_item_count = page.remaining
-        return [wire.list_metadata(metadata), *(entry.item for entry in page.entries)]
+        return b"".join((wire.list_metadata(metadata), *(entry.item for entry in page.entries)))
+
+    async def select(self, kind: Kind, namespace: str, label_selector: str, field_selector: str) -> Sequence[Entry]:
+        """Everything that is selected now, in the order of keys."""
+        selection = Selection.parse(kind, namespace, label_selector, field_selector)
+        await self._cache.wait_fresh()
+        return self._cache.of(kind).page(selection, self._cache.revision, "", 0, sys.maxsize).entries
 
     async def watch(self, kind: Kind, request: v1.WatchRequest) -> Watch:
         """An open watch. Raises HistoryLost where the revision asked for is gone or belongs to another epoch."""

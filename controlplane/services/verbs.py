@@ -17,9 +17,9 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from controlplane.services import applying, calls, lifecycle
+from controlplane.services import applying, lifecycle, patching
 from controlplane.services.callers import Fence, fence_of
-from controlplane.services.deleting import delete
+from controlplane.services.deleting import delete, delete_collection
 from controlplane.services.reading import Reader
 from controlplane.services.writing import Demands, Writer, Written, now
 from podwire import errors, v1, validation
@@ -33,8 +33,6 @@ Unary = Callable[[Any, Context], Awaitable[bytes]]
 
 RESULT_METADATA: Final = "podwire-result"
 WARNING_METADATA: Final = "podwire-warning"
-# For a watcher that has stood still to begin to read, so that it hears why it was ended.
-_LAST_WORD_SECONDS: Final = 5.0
 
 
 async def answer_errors(context: Context, method: str, call: Awaitable[Any]) -> Any:
@@ -92,8 +90,10 @@ class Verbs:
         if not kind.read_only:
             methods["Create"] = (kind.create_request, self._create)
             methods["Update"] = (kind.update_request, self._update)
+            methods["Patch"] = (v1.PatchRequest, self._patch)
             methods["Apply"] = (v1.ApplyRequest, self._apply)
             methods["Delete"] = (v1.DeleteRequest, self._delete)
+            methods["DeleteCollection"] = (v1.DeleteCollectionRequest, self._delete_collection)
             if kind.has_status:
                 methods["UpdateStatus"] = (kind.update_request, self._update_status)
         handlers = {name: unary(f"{kind.service}/{name}", *method) for name, method in methods.items()}
@@ -104,7 +104,7 @@ class Verbs:
         return await self._reader.get(self._kind, request)
 
     async def _list(self, request: v1.ListRequest, context: Context) -> bytes:
-        return await calls.answer_of(await self._reader.list(self._kind, request), context)
+        return await self._reader.list(self._kind, request)
 
     async def _create(self, request: Any, context: Context) -> bytes:
         written = await self._writer.create(self._kind, request.object, _demands(context), dry_run=request.dry_run)
@@ -130,6 +130,18 @@ class Verbs:
             self._key_of(sent),
             lambda current: lifecycle.with_status(kind, current, sent),
             _demands(context),
+            dry_run=request.dry_run,
+        )
+        return written.sent
+
+    async def _patch(self, request: v1.PatchRequest, context: Context) -> bytes:
+        patch = patching.read(self._kind, request)
+        written = await self._writer.change(
+            self._kind,
+            patch.key,
+            patch.patched,
+            _demands(context),
+            by_client=not patch.of_status,
             dry_run=request.dry_run,
         )
         return written.sent
@@ -166,6 +178,10 @@ class Verbs:
     async def _delete(self, request: v1.DeleteRequest, context: Context) -> bytes:
         return (await delete(self._writer, self._kind, request, _fence(context))).sent
 
+    async def _delete_collection(self, request: v1.DeleteCollectionRequest, context: Context) -> bytes:
+        response = await delete_collection(self._reader, self._writer, self._kind, request, _fence(context))
+        return response.SerializeToString()
+
     async def _watch(self, data: bytes, context: Context) -> None:
         await answer_errors(context, f"{self._kind.service}/Watch", self._send_events(data, context))
 
@@ -182,7 +198,6 @@ class Verbs:
         try:
             # The headers tell the client that the watch stands.
             await context.send_initial_metadata(())
-            calls.opened()
             async with aclosing(watch.responses()) as responses:
                 async for response in responses:
                     await context.write(response)
@@ -190,8 +205,6 @@ class Verbs:
             if watch.watcher.error is None:
                 raise
             task.uncancel()
-            # It hears of its end when it reads; one that does not read at all is not waited for.
-            calls.cut_after(_LAST_WORD_SECONDS, context)
             raise watch.watcher.error from None
 
     def _key_of(self, obj: Any) -> str:

@@ -4,6 +4,8 @@ What is known is the cache, which may be behind. That costs nothing where the wr
 transaction compares the object's revision; where it does not, the transaction's answer has the present state. An error
 or a no-op that was decided on the cache alone is decided again once the cache is proven fresh: nobody is told that an
 object is not there because this replica has not heard of it yet.
+
+A dry run goes the same way to its end: its transaction makes the same compares and writes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any, Final
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from controlplane.services import lifecycle
+from controlplane.services import deletion_plan, lifecycle
 from controlplane.services.allocation import Allocator, claims
 from controlplane.services.callers import Fence
 from controlplane.services.event_leases import EventLeases
@@ -44,10 +46,11 @@ Decide = Callable[[Any], Any | None]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The object as it is sent, and whether the write changed anything."""
+    """The object as it is sent, whether the write changed anything, and whether the object is gone with it."""
 
     sent: bytes
     changed: bool = True
+    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +90,17 @@ class Writer:
             new = lifecycle.copy_of(obj)
             self._allocator.assign(kind, None, new, avoid)
             stored = _encode(kind, key, new)
-            if dry_run:
-                await self._refuse_existing(kind, key)
-                return Written(stored)
             taken = [claim.key for claim in claims(kind, new)]
             compares = [op.absent(etcd_key), *map(op.absent, taken)]
             if namespace is not None:
                 compares.append(op.unchanged(_namespace_key(namespace), namespace.revision))
             owner = f"{kind.singular} {key}".encode()
             puts = {etcd_key: stored, **dict.fromkeys(taken, owner)}
-            outcome = await self._commit(kind, Write([*compares, *_compares(demands)], puts))
+            write = Write([*compares, *_compares(demands)], puts)
+            outcome = await self._commit(kind, _checks(write) if dry_run else write)
             if outcome.succeeded:
                 obj.CopyFrom(new)
-                return Written(wire.stamp(stored, outcome.revision))
+                return Written(stored if dry_run else wire.stamp(stored, outcome.revision))
             self._refuse_fenced(demands, outcome)
             if etcd_key in outcome.found and generated:
                 obj.metadata.name = lifecycle.generated_name(obj.metadata.generate_name)
@@ -122,6 +123,8 @@ class Writer:
         dry_run: bool = False,
     ) -> Written:
         """Replaces or removes an object, by `decide`, which is called again whenever the object has changed.
+
+        A marked object that nothing holds any more in its next state is removed, in the transaction of that change.
 
         What comes `by_client` is validated as a whole and gets the addresses and ports that it does not name; a change
         of status, or one that the server makes itself, is not.
@@ -149,12 +152,12 @@ class Writer:
                     return Written(entry.sent, changed=False)
                 entry, proven = await self._proven(kind, key), True
                 continue
-            if dry_run:
-                return Written(wire.stamp(stored, entry.revision) if stored else entry.sent)
-            write = self._write(kind, entry, old, new, stored, demands)
-            outcome = await self._commit(kind, write)
+            removed = new is None or deletion_plan.is_over(new)
+            write = self._write(kind, entry, old, None if removed else new, stored, demands)
+            outcome = await self._commit(kind, _checks(write) if dry_run else write)
             if outcome.succeeded:
-                return Written(_sent(kind, entry, stored, outcome.revision))
+                revision = entry.revision if dry_run else outcome.revision
+                return Written(_sent(kind, entry, stored, revision), removed=removed)
             self._refuse_fenced(demands, outcome)
             if new is None and demands.empty and _same(entry, outcome):
                 raise errors.PreconditionFailed(f"{lifecycle.describe(kind, key)} is not empty yet")
@@ -204,10 +207,6 @@ class Writer:
             entry = await self._proven(kinds.NAMESPACE, name)
         return _active(name, entry)
 
-    async def _refuse_existing(self, kind: Kind, key: str) -> None:
-        if await self._proven(kind, key) is not None:
-            raise _already_exists(kind, key)
-
     def _refuse_fenced(self, demands: Demands, outcome: Outcome) -> None:
         fence = demands.fence
         if fence is None:
@@ -238,6 +237,11 @@ def _encode(kind: Kind, key: str, obj: Any) -> bytes:
 def _sent(kind: Kind, entry: Entry, stored: bytes, revision: int) -> bytes:
     """The new state, or of an object that was removed its last one at the revision of its removal."""
     return wire.stamp(stored, revision) if stored else wire.restamp(kind.message(), entry.sent, revision)
+
+
+def _checks(write: Write) -> Write:
+    """What a dry run does of a write."""
+    return Write(write.compares)
 
 
 def _compares(demands: Demands) -> list[pb.Compare]:

@@ -66,14 +66,14 @@ class Write:
         return pb.TxnRequest(compare=self.compares, success=operations, failure=reads)
 
     def happened(self, found: KeyValue | None) -> bool:
-        """Whether the state of its first key shows the write."""
+        """Whether the state of its first key shows the write. One that only compares shows nowhere."""
         for value in self.puts.values():
             return found is not None and found.value == value
-        return found is None
+        return bool(self.deletes) and found is None
 
     @property
     def first_key(self) -> bytes:
-        return next(iter(self.puts), self.deletes[0] if self.deletes else b"")
+        return next(iter((*self.puts, *self.deletes, self.compares[0].key)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from podwire import kinds, v1
 from podwire.kinds import Kind
+from podwire.propagation import FOREGROUND_FINALIZER, ORPHAN_FINALIZER
 from podwire.validation import names
 from podwire.validation.problems import Problems, forbidden, invalid, required, too_long, unsupported
 
 _MOST_ANNOTATIONS: Final = 256 * 1024
+# Those without a domain; every other name says whose it is.
+_STANDARD_FINALIZERS: Final = (ORPHAN_FINALIZER, FOREGROUND_FINALIZER, "kubernetes")
 
 # Names become host names and parts of DNS names; where they do not, only length and alphabet count.
 _NAMES: Final[Mapping[str, Callable[[str, str], Problems]]] = {
@@ -32,14 +35,30 @@ def validate_metadata(kind: Kind, metadata: v1.ObjectMeta) -> Problems:
     yield from labels(f"{path}.labels", metadata.labels)
     yield from _annotations(f"{path}.annotations", metadata.annotations)
     yield from _owners(f"{path}.ownerReferences", metadata)
-    for i, finalizer in enumerate(metadata.finalizers):
-        yield from names.qualified_name(f"{path}.finalizers[{i}]", finalizer)
+    yield from _finalizers(f"{path}.finalizers", metadata.finalizers)
 
 
 def validate_metadata_update(old: v1.ObjectMeta, new: v1.ObjectMeta) -> Problems:
-    for name in ("name", "namespace"):
+    for name in ("name", "namespace", "uid"):
         if getattr(old, name) != getattr(new, name):
             yield invalid(f"metadata.{name}", getattr(new, name), "field is immutable")
+    added = [finalizer for finalizer in new.finalizers if finalizer not in old.finalizers]
+    if old.HasField("deletion_timestamp") and added:
+        yield forbidden(
+            "metadata.finalizers",
+            f"no new finalizers can be added if the object is being deleted, found new: {', '.join(added)}",
+        )
+
+
+def _finalizers(path: str, finalizers: Sequence[str]) -> Problems:
+    for i, finalizer in enumerate(finalizers):
+        yield from names.qualified_name(f"{path}[{i}]", finalizer)
+        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+            yield invalid(
+                f"{path}[{i}]", finalizer, "name is neither a standard finalizer name nor is it fully qualified"
+            )
+    if ORPHAN_FINALIZER in finalizers and FOREGROUND_FINALIZER in finalizers:
+        yield invalid(path, ", ".join(finalizers), f"{ORPHAN_FINALIZER} and {FOREGROUND_FINALIZER} exclude each other")
 
 
 def labels(path: str, values: Mapping[str, str]) -> Problems:
@@ -66,6 +85,8 @@ def _owners(path: str, metadata: v1.ObjectMeta) -> Problems:
         ):
             if not value:
                 yield required(f"{path}[{i}].{name}", "must not be empty")
+        if (owner.api_version, owner.kind) == (kinds.EVENT.api_version, kinds.EVENT.name):
+            yield invalid(f"{path}[{i}]", owner.name, "an Event is disallowed from being an owner")
         if owner.controller:
             controllers.append(f"{owner.kind}/{owner.name}")
     if len(controllers) > 1:

@@ -23,10 +23,6 @@ def pod(**spec: Any) -> v1.Pod:
     return made
 
 
-def deletion(obj: v1.Pod, grace: int | None = None, at: Timestamp = NOW) -> Any:
-    return lifecycle.plan_deletion(kinds.POD, obj, grace_period_seconds=grace, now=at)
-
-
 def test_a_new_object_gets_identity_defaults_and_no_status() -> None:
     obj = v1.Pod(metadata=v1.ObjectMeta(name="web", uid="forged", generation=7))
     obj.spec.containers.add(name="a", image="b")
@@ -89,53 +85,6 @@ def test_an_update_of_status_changes_nothing_else() -> None:
     new = lifecycle.with_status(kinds.POD, pod(), sent)
     assert new.status.phase == "Running"
     assert new.spec == pod().spec
-
-
-@pytest.mark.parametrize("finished", ["Succeeded", "Failed"])
-def test_pods_that_run_nowhere_are_removed_at_once(finished: str) -> None:
-    done = pod(node_name="n")
-    done.status.phase = finished
-    assert deletion(pod()) is None
-    assert deletion(done) is None
-    assert deletion(pod(node_name="n"), 0) is None
-
-
-def test_a_running_pod_is_marked_for_its_agent() -> None:
-    marked = deletion(pod(node_name="n"))
-    assert marked.metadata.deletion_timestamp.seconds == NOW.seconds + 30
-    assert marked.metadata.deletion_grace_period_seconds == 30
-    assert marked.metadata.generation == 2
-
-
-def test_a_second_deletion_can_only_shorten_the_grace() -> None:
-    marked = deletion(pod(node_name="n"))
-    later = Timestamp(seconds=NOW.seconds + 3)
-    assert deletion(marked, 60, later) == marked
-    assert deletion(marked, None, later) == marked
-    shorter = deletion(marked, 10, later)
-    assert shorter.metadata.deletion_timestamp.seconds == NOW.seconds + 10
-    assert deletion(shorter, 0, later) is None
-
-
-def test_a_negative_grace_is_refused() -> None:
-    with pytest.raises(errors.Invalid):
-        deletion(pod(node_name="n"), -1)
-
-
-def test_a_namespace_is_marked_first_and_removed_by_who_emptied_it() -> None:
-    namespace = v1.Namespace(metadata=v1.ObjectMeta(name="a"))
-    marked = lifecycle.plan_deletion(kinds.NAMESPACE, namespace, grace_period_seconds=0, now=NOW)
-    assert marked is not None
-    assert marked.status.phase == "Terminating"
-    assert lifecycle.plan_deletion(kinds.NAMESPACE, marked, grace_period_seconds=None, now=NOW) == marked
-    assert lifecycle.plan_deletion(kinds.NAMESPACE, marked, grace_period_seconds=0, now=NOW) is None
-
-
-def test_the_default_namespace_stays() -> None:
-    with pytest.raises(errors.PreconditionFailed):
-        lifecycle.plan_deletion(
-            kinds.NAMESPACE, v1.Namespace(metadata=v1.ObjectMeta(name="default")), grace_period_seconds=None, now=NOW
-        )
 
 
 def test_binding_gives_a_pod_its_node_and_says_so() -> None:

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 # Longer than an event takes to arrive after its write was answered, also on a busy machine.
 _STALL_SECONDS: Final = 0.2
+# For the clock's own event.
+_PROOF_SECONDS: Final = 5.0
 
 
 class Reached:
@@ -71,7 +73,7 @@ class Freshness:
             readers, self._waiting = self._waiting, []
             try:
                 await self._prove()
-            except (errors.Unavailable, errors.Timeout) as error:
+            except (errors.Unavailable, errors.Timeout, errors.StoreFull, errors.Unauthenticated) as error:
                 _settle(readers, error)
             except BaseException:
                 _settle(readers, errors.Unavailable("the cache starts over: try again"))
@@ -97,8 +99,13 @@ class Freshness:
                 await self._reached.wait(revision)
         except TimeoutError:
             log.debug("cache stalls, writing the clock", reached=self._reached.revision, store=revision)
-            async with asyncio.timeout(5.0):
-                await self._reached.wait(await self._etcd.put(keys.CLOCK, b""))
+            written = await self._etcd.put(keys.CLOCK, b"")
+            try:
+                async with asyncio.timeout(_PROOF_SECONDS):
+                    await self._reached.wait(written)
+            except TimeoutError:
+                # The member that the cache follows is being defragmented, or is cut off: its events come later.
+                raise errors.Unavailable("this replica does not hear from etcd in time: try again") from None
 
 
 def _settle(readers: list[asyncio.Future[None]], error: errors.PodwireError | None = None) -> None:

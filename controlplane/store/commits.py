@@ -4,8 +4,8 @@ Each write is a transaction nested in the group's, with compares of its own, so 
 A key stands in a group at most once. What etcd refuses for the sake of one (a lease that is gone, too many bytes) is
 sent again one by one.
 
-Where etcd did not answer, nobody knows whether a group has happened: the keys are read, and a write that is found there
-has. One that is not found may still happen, and its caller is told so.
+Where etcd did not answer, nobody knows whether a group has happened: the keys are read, and a new object that is found
+there has been made. Every other write may have happened, or may still, and its caller is told so.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _IN_FLIGHT: Final = 2
 class Write:
     """One request's share of a transaction: `puts` and `deletes` happen if all of `compares` hold.
 
-    The first put, or else the first delete, is the object that the write is about; it tells whether the write happened.
+    The first put, or else the first delete, is the object that the write is about.
     """
 
     compares: Sequence[pb.Compare]
@@ -65,11 +65,15 @@ class Write:
         reads = [op.read(compare.key) for compare in self.compares if not compare.range_end]
         return pb.TxnRequest(compare=self.compares, success=operations, failure=reads)
 
-    def happened(self, found: KeyValue | None) -> bool:
-        """Whether the state of its first key shows the write. One that only compares shows nowhere."""
-        for value in self.puts.values():
-            return found is not None and found.value == value
-        return bool(self.deletes) and found is None
+    def proven_by(self, found: KeyValue) -> bool:
+        """Whether the state of its first key proves that the write has happened.
+
+        Only that of a new object does, for its uid is no other's. An update or a deletion leaves what another one, just
+        like it, would have left too: two clients that count one up from the same state must not both hear that they did.
+        """
+        if op.absent(self.first_key) not in self.compares:
+            return False
+        return found.value == self.puts.get(self.first_key)
 
     @property
     def first_key(self) -> bytes:
@@ -172,11 +176,10 @@ class Committer:
                 _fail(pending, error)
             return
         for pending, kv in zip(group, found, strict=True):
-            if pending.write.happened(kv):
-                revision = kv.mod_revision if kv is not None else 0
-                _settle(pending, Outcome(True, revision, {}))
+            if kv is not None and pending.write.proven_by(kv):
+                _settle(pending, Outcome(True, kv.mod_revision, {}))
             else:
-                _fail(pending, type(error)(f"{error.message}; the write has not happened so far, but still may"))
+                _fail(pending, type(error)(f"{error.message}; the write may have happened: read to find out"))
 
 
 def _answer(pending: _Pending, answer: pb.TxnResponse, revision: int) -> None:

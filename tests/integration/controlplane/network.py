@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+End = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
 
 class Wire:
     """Forwards bytes both ways while it is not cut; a cut one answers nothing, and a severed one resets."""
@@ -13,18 +15,27 @@ class Wire:
     def __init__(self) -> None:
         self.port = 0
         self.connections: set[asyncio.Task[None]] = set()
-        self._open = asyncio.Event()
-        self._open.set()
+        # Bytes that wait for the wire to be mended.
+        self.held = 0
+        self._there = asyncio.Event()
+        self._back = asyncio.Event()
+        self.mend()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
-        self._open.clear()
+        self._there.clear()
+        self._back.clear()
+
+    def cut_back(self) -> None:
+        """What is asked arrives, what is answered does not."""
+        self._back.clear()
 
     def mend(self) -> None:
-        self._open.set()
+        self._there.set()
+        self._back.set()
 
     async def sever(self) -> None:
         """Resets every connection that there is."""
@@ -32,11 +43,23 @@ class Wire:
             task.cancel()
         if self.connections:
             await asyncio.wait(self.connections)
+        self.held = 0
 
-    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def connect(self, near: End, far: End) -> None:
+        """Forwards between the ends of one connection, until it ends."""
+        for reader, writer, is_open in ((near[0], far[1], self._there), (far[0], near[1], self._back)):
+            task = asyncio.create_task(self._forward(reader, writer, is_open))
+            self.connections.add(task)
+            task.add_done_callback(self.connections.discard)
+
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_open: asyncio.Event
+    ) -> None:
         try:
             while data := await reader.read(65536):
-                await self._open.wait()
+                self.held += len(data)
+                await is_open.wait()
+                self.held -= len(data)
                 writer.write(data)
                 await writer.drain()
         except ConnectionError:
@@ -52,11 +75,7 @@ async def wire_to(target: str) -> AsyncIterator[Wire]:
     wire = Wire()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(host, int(port))
-        for way in (wire.forward(reader, far_writer), wire.forward(far_reader, writer)):
-            task = asyncio.create_task(way)
-            wire.connections.add(task)
-            task.add_done_callback(wire.connections.discard)
+        wire.connect((reader, writer), await asyncio.open_connection(host, int(port)))
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     wire.port = server.sockets[0].getsockname()[1]

@@ -68,8 +68,8 @@ class Write:
     def proven_by(self, found: KeyValue) -> bool:
         """Whether the state of its first key proves that the write has happened.
 
-        Only that of a new object does, for its uid is no other's. An update or a deletion leaves what another one, just
-        like it, would have left too: two clients that count one up from the same state must not both hear that they did.
+        Only that of a new object does, for its uid is no other's. An update or a deletion leaves what another one just
+        like it leaves too: two clients that count one up from the same state must not both hear that they did.
         """
         if op.absent(self.first_key) not in self.compares:
             return False

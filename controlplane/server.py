@@ -21,6 +21,8 @@ from controlplane.metrics import ReplicaMetrics, serve_metrics
 from controlplane.services.admission import Admission
 from controlplane.services.allocation import Allocator
 from controlplane.services.binding import Binding
+from controlplane.services.cluster import SERVICE as CLUSTER_SERVICE
+from controlplane.services.cluster import ClusterService
 from controlplane.services.event_leases import EventLeases
 from controlplane.services.lifecycle import DEFAULT_NAMESPACE
 from controlplane.services.reading import Reader
@@ -63,6 +65,7 @@ class Replica:
 
     def __init__(self, settings: ApiSettings, etcd: Etcd) -> None:
         self._settings = settings
+        self._etcd = etcd
         self.cache = Cache(etcd)
         self._committer = Committer(etcd)
         allocator = Allocator(
@@ -123,6 +126,7 @@ class Replica:
             Binding(self._writer).handler(),
             PodStreams(self.cache, self._agents).handler(),
             self._agents.handler(),
+            ClusterService(self._etcd, self.cache).handler(),
         ]
         server.add_generic_rpc_handlers((Admission(handlers, self._users, reading=settings.limits.reading),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -165,7 +169,7 @@ async def serve(settings: ApiSettings) -> None:
 
 
 def _service_names() -> list[str]:
-    return [*(kind.service for kind in kinds.KINDS), AGENTS_SERVICE]
+    return [*(kind.service for kind in kinds.KINDS), AGENTS_SERVICE, CLUSTER_SERVICE]
 
 
 def _new_uid() -> str:

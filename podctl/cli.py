@@ -252,6 +252,21 @@ def events(options: Globals, about: str, types: str, watch: bool, all_namespaces
     )
 
 
+@app.group(cls=Group)
+def cluster() -> None:
+    """The control plane itself: its store, its leaders."""
+
+
+@cluster.command("status", cls=Command)
+@click.option("-o", "--output", default="", metavar="FORMAT", help="yaml or json")
+@click.pass_obj
+def cluster_status(options: Globals, output: str) -> None:
+    """Show etcd's members, sizes and alarms, and who leads. Ends with 1 where something is wrong."""
+    from podctl.cluster import status
+
+    _run(options, lambda session: status(session, output=output))
+
+
 @app.command("api-resources", cls=Command)
 @no_headers
 def api_resources(no_headers: bool) -> None:

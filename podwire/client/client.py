@@ -62,6 +62,13 @@ class Client:
     def kind(self, kind: Kind) -> KindClient[Any]:
         return self._kinds[kind.name]
 
+    async def cluster_status(self) -> v1.ClusterStatus:
+        """How the control plane's store is: etcd's members, alarms, leaders. Answered where etcd is in trouble, too."""
+        status: v1.ClusterStatus = await self._connection.read(
+            "/podwire.v1.Cluster/Status", v1.ClusterStatusRequest(), v1.ClusterStatus
+        )
+        return status
+
     @property
     def channel(self) -> grpc.aio.Channel:
         """The channel in use, for streams that this library has no method for. Ask again before every stream."""

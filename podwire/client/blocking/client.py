@@ -66,6 +66,9 @@ class Client:
     def kind(self, kind: Kind) -> KindClient[Any]:
         return KindClient(self._loop, self._client.kind(kind))
 
+    def cluster_status(self) -> v1.ClusterStatus:
+        return self._loop.run(self._client.cluster_status)
+
     def close(self) -> None:
         """Ends calls and watches that are under way in other threads, with a RuntimeError there."""
         self._loop.close()

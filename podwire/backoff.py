@@ -16,12 +16,15 @@ class Backoff:
         self._uniform = uniform
         self._failures = 0
 
-    def next(self) -> float:
-        """Counts a failure; the seconds to wait after it."""
+    def next(self, *, at_least: float = 0.0) -> float:
+        """Counts a failure; the seconds to wait after it.
+
+        `at_least` is what a server asked for: all whom it sent away heard the same, so up to half of it is added.
+        """
         # 2**60 seconds exceed every cap; the bound keeps the power from overflowing in a process that runs for years.
         delay = min(self._first * 2.0 ** min(self._failures, 60), self._cap)
         self._failures += 1
-        return delay * (0.5 + self._uniform() / 2)
+        return max(delay * (0.5 + self._uniform() / 2), at_least * (1.0 + self._uniform() / 2))
 
     def reset(self) -> None:
         """Something worked: the next failure waits `first` seconds again."""

@@ -40,6 +40,8 @@ class PodwireError(Exception):
     retryable: ClassVar[bool] = False
     # A write may have happened all the same: who must know reads.
     in_doubt: ClassVar[bool] = False
+    # Seconds for which the server asks to be left alone.
+    retry_after: float = 0.0
 
     def __init__(self, message: str, *, metadata: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -318,6 +320,10 @@ def from_status(status: status_pb2.Status) -> PodwireError:
 _CODES: Final[Mapping[int, grpc.StatusCode]] = {code.value[0]: code for code in grpc.StatusCode}
 
 
+# What gRPC itself says of messages and metadata beyond its limits, at either end: it has no other status for them.
+_TOO_LARGE: Final = ("message larger than max", "metadata size exceeds")
+
+
 def from_rpc_error(error: grpc.RpcError) -> PodwireError:
     """The error that a failed call carries (grpc.aio.AioRpcError or a blocking call's)."""
     status = rpc_status.from_call(error)
@@ -325,4 +331,6 @@ def from_rpc_error(error: grpc.RpcError) -> PodwireError:
         return from_status(status)
     code: grpc.StatusCode = error.code()
     details: str = error.details() or code.name.lower()
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and any(words in details for words in _TOO_LARGE):
+        return TooLarge(f"the request or its answer is larger than gRPC is set to carry: {details}")
     return from_status(status_pb2.Status(code=code.value[0], message=details))

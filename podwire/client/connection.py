@@ -11,6 +11,7 @@ which nobody knows whether it happened, after UNAVAILABLE or a deadline, is sent
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -86,6 +87,9 @@ class Settings:
     # How often an idle watch gets a bookmark, and how long a silent one is believed: a bookmark may be late by half.
     bookmark_interval: int = 10
     silence: float = 15.0
+    # Watchers whose history a server has lost list again within so many seconds, each at a moment of its own: 200 lists
+    # of 5 MB are five seconds' work.
+    relist_spread: float = 2.0
 
 
 @dataclass(eq=False)
@@ -140,6 +144,7 @@ class Connection:
         self.settings = settings or Settings()
         self._endpoints = [_open(address, tls) for address in endpoints]
         self._current = 0
+        # With every call, reads too: a server that has much to do knows its leaders by it.
         self._fence = (("podwire-fence", f"{fence.create_revision}:{fence.key}"),) if fence else ()
 
     @property
@@ -157,12 +162,17 @@ class Connection:
     def backoff(self) -> Backoff:
         return self.settings.retry.backoff()
 
+    def relist_delay(self) -> float:
+        """Seconds to wait before listing again what all watchers of the server lost at the same moment."""
+        return random.uniform(0.0, self.settings.relist_spread)
+
     async def read(
         self, method: str, request: Message, response: type[Message], retry: RetryPolicy | None = None
     ) -> Any:
         """A call that changes nothing: another attempt goes elsewhere if there is an elsewhere."""
         policy = retry or self.settings.retry
-        return await persist(policy, lambda: self._call(method, request, response, policy), write=False)
+        attempt = partial(self._call, method, request, response, policy, metadata=self._fence)
+        return await persist(policy, attempt, write=False)
 
     async def write(
         self, method: str, request: Message, response: type[Message], retry: RetryPolicy | None = None
@@ -189,7 +199,7 @@ class Connection:
     async def open(self, shape: str, method: str, response: type[Message], *request: Message) -> Stream:
         """A stream: `shape` is unary_stream (with its request) or stream_stream."""
         endpoint = await self.ready()
-        return Stream(self, endpoint, endpoint.callable(shape, method, response)(*request))
+        return Stream(self, endpoint, endpoint.callable(shape, method, response)(*request, metadata=self._fence))
 
     async def _call(
         self,

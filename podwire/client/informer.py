@@ -97,17 +97,19 @@ class Informer(Generic[T]):
         """Keeps the picture until cancelled. Raises what no retry can help against (a wrong selector, no access)."""
         backoff = self._client.connection.backoff()
         while True:
+            delay = 0.0
             try:
                 await self._list()
                 await self._follow(backoff)
             except errors.HistoryLost as lost:
                 log.info("informer lists again", kind=self._client.kind.name, reason=str(lost))
+                delay = self._client.connection.relist_delay()
             except errors.PodwireError as error:
                 if not may_pass(error):
                     raise
                 log.info("informer lists again", kind=self._client.kind.name, reason=str(error))
-            # Jitter: every informer of this server lost its history at the same moment.
-            await asyncio.sleep(backoff.next())
+                delay = error.retry_after
+            await asyncio.sleep(backoff.next(at_least=delay))
 
     async def _list(self) -> None:
         selection = self._selection

@@ -57,9 +57,7 @@ async def persist(policy: RetryPolicy, attempt: Callable[[], Awaitable[R]], *, w
         try:
             return await attempt()
         except errors.PodwireError as error:
-            delay = backoff.next()
-            if isinstance(error, errors.Overloaded):
-                delay = max(delay, error.retry_after)
+            delay = backoff.next(at_least=error.retry_after)
             if not policy.tries_again(error, write=write) or clock() + delay > deadline:
                 raise
         await asyncio.sleep(delay)

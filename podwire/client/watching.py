@@ -81,6 +81,7 @@ async def batches(
     """
     backoff = connection.backoff()
     while True:
+        delay = 0.0
         try:
             async with aclosing(_one_stream(connection, kind, selection, position)) as stream:
                 async for events in stream:
@@ -90,7 +91,8 @@ async def batches(
             if not may_pass(error):
                 raise
             log.info("watch interrupted", kind=kind.name, revision=position.resource_version, error=str(error))
-        await asyncio.sleep(backoff.next())
+            delay = error.retry_after
+        await asyncio.sleep(backoff.next(at_least=delay))
 
 
 async def _one_stream(
@@ -172,8 +174,7 @@ async def watch(
                         yield event
         except errors.HistoryLost as lost:
             log.info("watch lists again", kind=kind.name, revision=position.resource_version, reason=str(lost))
-        # Jitter: every watcher of this server lost its history at the same moment.
-        await asyncio.sleep(backoff.next())
+        await asyncio.sleep(backoff.next(at_least=connection.relist_delay()))
         try:
             listed = await lister(selection)
         except errors.PodwireError as error:

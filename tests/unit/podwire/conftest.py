@@ -9,7 +9,7 @@ from podwire.client import Client, RetryPolicy, Settings
 from tests.unit.podwire.fake_api import FakePods, serving
 
 # As in production but for the delays, which tests need not wait for.
-IMPATIENT = Settings(RetryPolicy(patience=1.0, backoff_first=0.001, backoff_cap=0.01), silence=0.3)
+IMPATIENT = Settings(RetryPolicy(patience=1.0, backoff_first=0.001, backoff_cap=0.01), silence=0.3, relist_spread=0.01)
 
 
 @pytest.fixture

@@ -78,13 +78,13 @@ async def test_a_grace_period_of_zero_is_not_an_absent_one(client: Client, pods:
     assert not pods.requests[-1][1].HasField("grace_period_seconds")
 
 
-async def test_writes_carry_the_fence_and_reads_do_not(pods: FakePods, tmp_path: Path) -> None:
+async def test_every_call_of_a_leader_carries_its_fence(pods: FakePods, tmp_path: Path) -> None:
     fence = Fence(key="/podwire/elections/scheduler/7", create_revision=42)
     async with serving(pods, tmp_path / "s") as endpoint, Client.connect(endpoint, fence=fence) as client:
         await client.pods.bind("a", "default", "u", "node1")
         assert pods.metadata == [("podwire-fence", "42:/podwire/elections/scheduler/7")]
         await client.pods.list()
-        assert pods.metadata == []
+        assert pods.metadata == [("podwire-fence", "42:/podwire/elections/scheduler/7")]
 
 
 async def test_a_client_moves_on_to_an_endpoint_that_answers(pods: FakePods, tmp_path: Path) -> None:

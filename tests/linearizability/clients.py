@@ -26,8 +26,8 @@ _OPERATIONS_AN_AGE: Final = 1_500
 _WEIGHTS: Final = {
     Verb.GET: 38,
     Verb.INCREMENT: 30,
-    Verb.TAG: 0,
-    Verb.TEST_AND_INCREMENT: 0,
+    Verb.TAG: 12,
+    Verb.TEST_AND_INCREMENT: 8,
     Verb.CREATE: 6,
     Verb.DELETE: 6,
 }

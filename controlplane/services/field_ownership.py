@@ -84,7 +84,7 @@ class Ownership:
         self._owned: dict[Owner, _Owned] = {}
         for entry in entries:
             fields = field_sets.from_fields_v1(MessageToDict(entry.fields_v1))
-            if fields and entry.operation in (APPLY, UPDATE):
+            if entry.operation in (APPLY, UPDATE):
                 self._owned[Owner(entry.manager, entry.operation)] = _Owned(fields, entry)
 
     def __bool__(self) -> bool:
@@ -110,11 +110,14 @@ class Ownership:
         )
 
     def give(self, owner: Owner, fields: FieldSet, now: Timestamp) -> None:
-        """`fields` are what `owner` has from now on; its time is that of the last change."""
-        if fields == self.of(owner):
+        """`fields` are what `owner` has from now on; its time is that of the last change.
+
+        Who applies stays in the record without fields too (Kubernetes drops it): it says that the object was applied.
+        """
+        if owner in self._owned and fields == self.of(owner):
             return
-        if not fields:
-            del self._owned[owner]
+        if not fields and owner.operation == UPDATE:
+            self._owned.pop(owner, None)
             return
         entry = v1.ManagedFieldsEntry(
             manager=owner.manager,
@@ -137,13 +140,15 @@ class Ownership:
 
     def join_the_oldest(self, now: Timestamp) -> None:
         """Bounds the record of an object that ever new managers update."""
-        updaters = [owner for owner in self._in_order() if owner.operation == UPDATE]
-        old = updaters[: len(updaters) - MOST_UPDATERS + 1] if len(updaters) > MOST_UPDATERS else []
-        joined = NOTHING.union(*(self.of(owner) for owner in old))
+        ancient = Owner(ANCIENT, UPDATE)
+        updaters = [owner for owner in self._in_order() if owner.operation == UPDATE and owner != ancient]
+        if len(updaters) + (ancient in self._owned) <= MOST_UPDATERS:
+            return
+        old = updaters[: len(updaters) - MOST_UPDATERS + 1]
+        joined = self.of(ancient).union(*(self.of(owner) for owner in old))
         for owner in old:
             del self._owned[owner]
-        if joined:
-            self.give(Owner(ANCIENT, UPDATE), joined, now)
+        self.give(ancient, joined, now)
 
     def entries(self) -> list[v1.ManagedFieldsEntry]:
         """In Kubernetes' order: Apply before Update, then by time, then by name."""

@@ -197,9 +197,10 @@ def describe(descriptor: Descriptor, path: Path) -> str:
 
 
 def _item_name(kind: str, name: str) -> str:
-    if kind != "k":
+    if kind == "f":
         return name
     try:
-        return ",".join(f"{key}={value}" for key, value in json.loads(name).items())
-    except (ValueError, AttributeError):
+        value = json.loads(name)
+    except ValueError:
         return name
+    return ",".join(f"{key}={part}" for key, part in value.items()) if isinstance(value, dict) else str(value)

@@ -31,6 +31,7 @@ from controlplane.services.verbs import Verbs
 from controlplane.services.writing import Demands, Writer
 from controlplane.sessions.agents import SERVICE as AGENTS_SERVICE
 from controlplane.sessions.agents import Agents
+from controlplane.sessions.forwarding import Peers
 from controlplane.sessions.pod_streams import PodStreams
 from controlplane.sessions.statuses import StatusWriter
 from controlplane.settings import ApiSettings
@@ -85,6 +86,7 @@ class Replica:
             new_uid=_new_uid,
         )
         self._users = Users(settings.limits, asyncio.get_running_loop().time)
+        self._peers = Peers(settings.tls)
         self._health = health.aio.HealthServicer()
 
     async def run(self) -> None:
@@ -124,7 +126,7 @@ class Replica:
         handlers = [Verbs(kind, reader, self._writer).handler() for kind in kinds.KINDS]
         handlers += [
             Binding(self._writer).handler(),
-            PodStreams(self.cache, self._agents).handler(),
+            PodStreams(self.cache, self._agents, self._peers).handler(),
             self._agents.handler(),
             ClusterService(self._etcd, self.cache).handler(),
         ]
@@ -160,6 +162,7 @@ class Replica:
         self.cache.end_watches(stopping)
         self._agents.end_sessions(stopping)
         await server.stop(_STOP_SECONDS)
+        await self._peers.close()
 
 
 async def serve(settings: ApiSettings) -> None:

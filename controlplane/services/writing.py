@@ -60,6 +60,8 @@ class Demands:
     fence: Fence | None = None
     # Prefixes of keys that must not exist where the object is removed.
     empty: tuple[bytes, ...] = ()
+    # A key and the revision of its last change, which must still be that: of the session that a status comes over.
+    standing: tuple[bytes, int] | None = None
 
 
 class Writer:
@@ -208,12 +210,15 @@ class Writer:
         return _active(name, entry)
 
     def _refuse_fenced(self, demands: Demands, outcome: Outcome) -> None:
-        fence = demands.fence
-        if fence is None:
-            return
-        found = outcome.found.get(fence.key)
-        if found is None or found.create_revision != fence.create_revision:
-            raise errors.Fenced(f"the election that this write names is over: {fence.key.decode()}")
+        if (fence := demands.fence) is not None:
+            found = outcome.found.get(fence.key)
+            if found is None or found.create_revision != fence.create_revision:
+                raise errors.Fenced(f"the election that this write names is over: {fence.key.decode()}")
+        if demands.standing is not None:
+            key, revision = demands.standing
+            found = outcome.found.get(key)
+            if found is None or found.mod_revision != revision:
+                raise errors.Fenced(f"the session that this write comes over is not the last one: {key.decode()}")
 
 
 def now() -> Timestamp:
@@ -245,8 +250,12 @@ def _checks(write: Write) -> Write:
 
 
 def _compares(demands: Demands) -> list[pb.Compare]:
-    fence = demands.fence
-    return [op.created_at(fence.key, fence.create_revision)] if fence is not None else []
+    compares = []
+    if (fence := demands.fence) is not None:
+        compares.append(op.created_at(fence.key, fence.create_revision))
+    if demands.standing is not None:
+        compares.append(op.unchanged(*demands.standing))
+    return compares
 
 
 def _found(kind: Kind, key: str, outcome: Outcome) -> Entry | None:

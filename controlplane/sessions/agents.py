@@ -15,6 +15,7 @@ from controlplane.services import lifecycle
 from controlplane.services.verbs import Context, answer_errors, parse
 from controlplane.services.writing import now
 from controlplane.sessions.broker import Broker, Relay
+from controlplane.sessions.forwarding import away
 from controlplane.sessions.session import Session
 from controlplane.sessions.statuses import StatusWriter
 from controlplane.store import entries, keys, wire
@@ -66,14 +67,20 @@ class Agents:
         self.broker = Broker()
         self.renewals: Renewals = etcd.renewals()
 
-    def session_of(self, node_name: str) -> Session:
-        """The session of a node's agent; NodeUnreachable where this replica has none."""
-        session = self._sessions.get(node_name)
-        if session is None:
-            raise errors.NodeUnreachable(
-                f"the agent of the node {node_name} has no session with this replica", metadata={"node": node_name}
-            )
-        return session
+    def session_of(self, node_name: str) -> Session | None:
+        """The session that this replica has with a node's agent."""
+        return self._sessions.get(node_name)
+
+    def replica_of(self, node_name: str) -> str:
+        """The address of the other replica that has a node's session; NodeUnreachable where none has."""
+        entry = self._cache.of(kinds.NODE_SESSION).entries.get(node_name)
+        address = entry.message().spec.replica_address if entry is not None else self._replica_address
+        if address == self._replica_address:
+            raise self.no_session(node_name)
+        return address
+
+    def no_session(self, node_name: str) -> errors.NodeUnreachable:
+        return away(f"the agent of the node {node_name} has no session with the control plane now", node_name)
 
     def end_sessions(self, error: errors.PodwireError) -> None:
         """Ends every session; their agents go to another replica, with the same leases."""
@@ -98,10 +105,11 @@ class Agents:
         incoming = _messages(context, v1.AgentMessage)
         hello = await self._hello(incoming)
         lease = await self._lease(hello)
-        await self._announce(hello, lease)
+        revision = await self._announce(hello, lease)
         session = Session(
             hello,
             lease,
+            revision,
             cache=self._cache,
             renewals=self.renewals,
             statuses=self._statuses,
@@ -161,21 +169,19 @@ class Agents:
         except TimeoutError:
             raise errors.Unavailable("etcd does not answer: the lease could not be renewed") from None
 
-    async def _announce(self, hello: v1.Hello, lease: Lease) -> None:
-        """Writes the NodeSession under the lease, and waits until this replica knows of it."""
+    async def _announce(self, hello: v1.Hello, lease: Lease) -> int:
+        """Writes the NodeSession under the lease, and waits until this replica knows of it; the write's revision."""
         etcd_key = keys.object_key(kinds.NODE_SESSION, hello.node_name)
         await self._cache.wait_fresh()
         entry = self._cache.of(kinds.NODE_SESSION).entries.get(hello.node_name)
         while True:
             current = entry.message() if entry is not None else None
-            wanted = self._node_session(hello, lease, current)
-            stored = wire.encode(wanted)
-            if current is not None and wire.encode(current) == stored:
-                return None
+            stored = wire.encode(self._node_session(hello, lease, current))
             compare = op.unchanged(etcd_key, entry.revision if entry is not None else 0)
             outcome = await self._committer.commit(Write([compare], {etcd_key: stored}, lease=lease.id))
             if outcome.succeeded:
-                return await self._cache.wait_revision(outcome.revision)
+                await self._cache.wait_revision(outcome.revision)
+                return outcome.revision
             kv = outcome.found.get(etcd_key)
             entry = None
             if kv is not None:

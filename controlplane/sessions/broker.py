@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from controlplane.sessions.forwarding import away
 from controlplane.sessions.pipes import Pipe
 from podwire import errors, v1
 
@@ -32,6 +33,10 @@ class Relay:
     outputs: Pipe[v1.AgentFrame] = field(default_factory=lambda: Pipe(_CAPACITY))
     inputs: Pipe[v1.ExecInput] = field(default_factory=lambda: Pipe(_CAPACITY))
     joined: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def raise_for_failure(self) -> None:
+        """Raises why the agent has not opened its end."""
+        self.outputs.raise_for_failure()
 
     def close(self, error: errors.PodwireError | None = None) -> None:
         self.outputs.close(error)
@@ -55,6 +60,7 @@ class Broker:
                     await relay.joined.wait()
             except TimeoutError:
                 raise errors.NodeUnreachable("the node's agent did not open the stream in time") from None
+            relay.raise_for_failure()
             yield relay
         finally:
             del self._relays[request.stream_id]
@@ -73,7 +79,7 @@ class Broker:
         """The node's session has ended: its agent will not join what it has not joined yet."""
         for relay in self._relays.values():
             if relay.node == node and not relay.joined.is_set():
-                relay.close(errors.NodeUnreachable(f"the session of the node {node} has ended"))
+                relay.close(away(f"the session of the node {node} has ended", node))
 
     def fail(self, failed: v1.StreamFailed) -> None:
         """The agent could not open a stream: the client hears why."""

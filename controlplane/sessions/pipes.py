@@ -38,9 +38,13 @@ class Pipe(Generic[T]):
             item = self._items.popleft()
             self._changed.set()
             return item
+        self.raise_for_failure()
+        return None
+
+    def raise_for_failure(self) -> None:
+        """Raises what the pipe was closed with."""
         if self._error is not None:
             raise self._error
-        return None
 
     def close(self, error: errors.PodwireError | None = None) -> None:
         if not self._closed:

@@ -1,9 +1,13 @@
-"""Pods.Logs and Pods.Exec: the client's end of streams to the agent of the pod's node."""
+"""Pods.Logs and Pods.Exec: the client's end of streams to the agent of the pod's node.
+
+The replica that has the agent's session joins the two; any other hands the call on to it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -12,15 +16,21 @@ from controlplane.services import lifecycle
 from controlplane.services.verbs import Context, answer_errors, parse
 from controlplane.sessions.agents import Agents, node_of
 from controlplane.sessions.broker import Relay
+from controlplane.sessions.forwarding import Peers, is_away, is_forwarded, tell_joined
+from controlplane.sessions.session import Session
 from controlplane.store.cache import Cache
 from podwire import errors, kinds, v1
 from podwire.keys import join_key
 
+_LOGS: Final = f"/{kinds.POD.service}/Logs"
+_EXEC: Final = f"/{kinds.POD.service}/Exec"
+
 
 class PodStreams:
-    def __init__(self, cache: Cache, agents: Agents) -> None:
+    def __init__(self, cache: Cache, agents: Agents, peers: Peers) -> None:
         self._cache = cache
         self._agents = agents
+        self._peers = peers
 
     def handler(self) -> grpc.GenericRpcHandler:
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
@@ -30,22 +40,30 @@ class PodStreams:
         return grpc.method_handlers_generic_handler(kinds.POD.service, handlers)
 
     async def _logs(self, data: bytes, context: Context) -> None:
-        await answer_errors(context, f"{kinds.POD.service}/Logs", self._send_logs(data, context))
+        await answer_errors(context, _LOGS, self._send_logs(data, context))
 
     async def _send_logs(self, data: bytes, context: Context) -> None:
         request = parse(v1.LogsRequest, data)
         pod = await self._pod(request)
         request.container = _container(pod, request.container)
-        session = self._agents.session_of(node_of(pod))
-        async with self._agents.broker.open(session.node_name, session.send, v1.OpenStream(logs=request)) as relay:
-            while (frame := await relay.outputs.get()) is not None:
-                if frame.WhichOneof("frame") == "logs_ended":
-                    return
-                await context.write(frame.logs.SerializeToString())
-        raise errors.NodeUnreachable("the node's agent went away before the end of the log")
+
+        async def here(session: Session) -> None:
+            stream = v1.OpenStream(logs=request)
+            async with self._agents.broker.open(session.node_name, session.send, stream) as relay:
+                await tell_joined(context)
+                while (frame := await relay.outputs.get()) is not None:
+                    if frame.WhichOneof("frame") == "logs_ended":
+                        return
+                    await context.write(frame.logs.SerializeToString())
+            raise errors.NodeUnreachable("the node's agent went away before the end of the log")
+
+        async def there(address: str) -> None:
+            await self._peers.forward(address, _LOGS, data, context, more=False)
+
+        await self._at_the_session(node_of(pod), context, here, there)
 
     async def _exec(self, requests: Any, context: Context) -> None:
-        await answer_errors(context, f"{kinds.POD.service}/Exec", self._join_exec(context))
+        await answer_errors(context, _EXEC, self._join_exec(context))
 
     async def _join_exec(self, context: Context) -> None:
         data = await context.read()
@@ -56,14 +74,48 @@ class PodStreams:
             raise errors.Invalid("an exec needs a command")
         pod = await self._pod(start)
         start.container = _container(pod, start.container)
-        session = self._agents.session_of(node_of(pod))
-        async with self._agents.broker.open(session.node_name, session.send, v1.OpenStream(exec=start)) as relay:
-            inputs = asyncio.create_task(_take_inputs(context, relay), name="inputs of an exec")
-            try:
-                await _send_outputs(relay, context)
-            finally:
-                inputs.cancel()
-                await asyncio.wait([inputs])
+
+        async def here(session: Session) -> None:
+            stream = v1.OpenStream(exec=start)
+            async with self._agents.broker.open(session.node_name, session.send, stream) as relay:
+                await tell_joined(context)
+                inputs = asyncio.create_task(_take_inputs(context, relay), name="inputs of an exec")
+                try:
+                    await _send_outputs(relay, context)
+                finally:
+                    inputs.cancel()
+                    await asyncio.wait([inputs])
+
+        async def there(address: str) -> None:
+            await self._peers.forward(address, _EXEC, data, context, more=True)
+
+        await self._at_the_session(node_of(pod), context, here, there)
+
+    async def _at_the_session(
+        self,
+        node_name: str,
+        context: Context,
+        here: Callable[[Session], Awaitable[None]],
+        there: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """Serves a call where the node's agent has its session; a session that moves meanwhile is followed once."""
+
+        async def once() -> None:
+            session = self._agents.session_of(node_name)
+            if session is not None:
+                await here(session)
+            elif is_forwarded(context):
+                raise self._agents.no_session(node_name)
+            else:
+                await there(self._agents.replica_of(node_name))
+
+        try:
+            await once()
+        except errors.NodeUnreachable as error:
+            if is_forwarded(context) or not is_away(error):
+                raise
+            await self._cache.wait_fresh()
+            await once()
 
     async def _pod(self, request: v1.LogsRequest | v1.ExecStart) -> v1.Pod:
         request.namespace = request.namespace or lifecycle.DEFAULT_NAMESPACE

@@ -2,14 +2,15 @@
 
 The node counts as alive exactly while its lease in etcd lives, and a NodeSession object hangs on that lease. A session
 may end and another begin, here or on another replica, with the same lease: nobody notices. Only when no heartbeat came
-for the lease's time to live is the object gone.
+for the lease's time to live is the object gone. Every session writes the object anew when it begins: its revision tells
+sessions apart, and a replica that was frozen or cut off writes no status over that of a newer session.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import structlog
 
@@ -22,12 +23,16 @@ from podwire import errors, kinds, v1
 
 log = structlog.get_logger(__name__)
 
+# Seconds before its lease ends that an agent needs to begin a session with another replica.
+_MOVING_SECONDS: Final = 1.5
+
 
 class Session:
     def __init__(
         self,
         hello: v1.Hello,
         lease: Lease,
+        revision: int,
         *,
         cache: Cache,
         renewals: Renewals,
@@ -36,8 +41,9 @@ class Session:
         silence: float,
     ) -> None:
         self.node_name = hello.node_name
-        self.instance = hello.instance
         self._lease = lease
+        # Of the NodeSession as this session has written it.
+        self._revision = revision
         self._cache = cache
         self._renewals = renewals
         self._statuses = statuses
@@ -112,12 +118,20 @@ class Session:
             await write(await self._outgoing.get())
 
     async def _renew(self) -> NoReturn:
-        """Renews the lease when heartbeats come, at most every third of its life."""
+        """Renews the lease when heartbeats come, at most every third of its life.
+
+        A replica that cannot do so in time lets the agent go while there is time for another to do it.
+        """
         while True:
             self._heard.clear()
             await self._heard.wait()
-            if self._lease.remaining < self._lease.ttl * 2 / 3:
-                await self._renewals.renew(self._lease)
+            if self._lease.remaining >= self._lease.ttl * 2 / 3:
+                continue
+            try:
+                async with asyncio.timeout(self._lease.remaining - _MOVING_SECONDS):
+                    await self._renewals.renew(self._lease)
+            except TimeoutError:
+                raise errors.Unavailable("etcd does not answer this replica: go on with another one") from None
 
     async def _store(self) -> NoReturn:
         """Stores what has come: while a write is on its way the last status of each pod replaces those before it."""
@@ -126,13 +140,14 @@ class Session:
             self._arrived.clear()
             updates, self._updates = self._updates, {}
             batches, self._batches = self._batches, []
-            results = {r.uid: r for r in await self._statuses.write(self.node_name, list(updates.values()))}
+            written = await self._statuses.write(self.node_name, list(updates.values()), self._revision)
+            results = {result.uid: result for result in written}
             for batch in batches:
                 own = [results[uid] for uid in dict.fromkeys(update.uid for update in batch.updates)]
                 self.send(v1.ControlMessage(statuses=v1.StatusAck(sequence=batch.sequence, results=own)))
 
     async def _guard(self) -> NoReturn:
-        """Ends the session when its NodeSession is gone, or belongs to another session."""
+        """Ends the session when its NodeSession is gone, or was written by another session, here or elsewhere."""
         sessions = self._cache.of(kinds.NODE_SESSION)
         selection = Selection.parse(kinds.NODE_SESSION, "", "", f"metadata.name={self.node_name}")
         watcher = sessions.watch(selection, self._cache.revision)
@@ -141,9 +156,8 @@ class Session:
                 entry = sessions.entries.get(self.node_name)
                 if entry is None:
                     raise errors.Unavailable(f"the lease of the node {self.node_name} has expired: begin a new session")
-                spec = entry.message().spec
-                if (spec.agent_instance, spec.lease_id) != (self.instance, self._lease.id):
-                    raise errors.PreconditionFailed(f"another agent has the session of the node {self.node_name}")
+                if entry.revision != self._revision:
+                    raise errors.PreconditionFailed(f"a newer session of the node {self.node_name} has begun")
                 await watcher.wait()
                 watcher.take()
         finally:

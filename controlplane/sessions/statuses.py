@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from controlplane.services import lifecycle
 from controlplane.services.writing import Demands, Writer
+from controlplane.store import keys
 from podwire import errors, kinds, v1
 from podwire.keys import join_key
 
@@ -30,11 +31,18 @@ class StatusWriter:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    async def write(self, node_name: str, updates: Sequence[v1.PodStatusUpdate]) -> list[v1.StatusResult]:
-        """Writes each, at once, and says of each what came of it."""
-        return list(await asyncio.gather(*(self._write(node_name, update) for update in updates)))
+    async def write(
+        self, node_name: str, updates: Sequence[v1.PodStatusUpdate], session_revision: int
+    ) -> list[v1.StatusResult]:
+        """Writes each, at once, and says of each what came of it.
 
-    async def _write(self, node_name: str, update: v1.PodStatusUpdate) -> v1.StatusResult:
+        `session_revision` is the revision of the NodeSession that the statuses came over: raises Fenced where a newer
+        session has begun, so that what an older one still has never takes the place of what the newer one brought.
+        """
+        demands = Demands(standing=(keys.object_key(kinds.NODE_SESSION, node_name), session_revision))
+        return list(await asyncio.gather(*(self._write(node_name, update, demands) for update in updates)))
+
+    async def _write(self, node_name: str, update: v1.PodStatusUpdate, demands: Demands) -> v1.StatusResult:
         def decide(pod: Any) -> Any:
             lifecycle.check_preconditions(kinds.POD, pod, uid=update.uid, resource_version="")
             if pod.spec.node_name != node_name:
@@ -44,7 +52,9 @@ class StatusWriter:
 
         key = join_key(update.namespace, update.name)
         try:
-            await self._writer.change(kinds.POD, key, decide, Demands())
+            await self._writer.change(kinds.POD, key, decide, demands)
+        except errors.Fenced:
+            raise
         except errors.PodwireError as error:
             # Another uid under the same name: the agent's pod is gone.
             gone = isinstance(error, errors.PreconditionFailed) and not self._has_uid(key, update.uid)

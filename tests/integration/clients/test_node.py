@@ -1,0 +1,39 @@
+"""The Node client's example, run by Node against a real server."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from podwire import errors
+from tests.integration.clients.conftest import Server, run
+
+FOLDER = Path(__file__).parents[3] / "clients" / "node"
+
+
+@pytest.fixture
+def node() -> str:
+    program = shutil.which("node")
+    assert program, "this test needs Node: scripts/setup node installs it"
+    assert (FOLDER / "node_modules" / "@grpc").is_dir(), "this test needs Node's packages: scripts/setup node"
+    return program
+
+
+@pytest.mark.parametrize("way", ["tls", "socket"])
+async def test_the_node_example_writes_watches_and_understands_errors(server: Server, node: str, way: str) -> None:
+    tls = server.tls
+    where = [server.address, tls.ca, tls.cert, tls.key] if way == "tls" else [server.socket]
+    lines = await run(node, FOLDER / "example.js", *where)
+    assert lines[0].startswith("pods: 0 at revision ")
+    assert lines[1:] == [
+        "created from-node",
+        "MODIFIED from-node: blue",
+        "a second one of that name: ALREADY_EXISTS (ALREADY_EXISTS)",
+        "one that is not there: NOT_FOUND (NOT_FOUND)",
+        "a pod without containers: INVALID (INVALID_ARGUMENT) metadata.name, spec.containers",
+        "deleted from-node",
+    ]
+    with pytest.raises(errors.NotFound):
+        await server.client.config_maps.get("from-node", namespace="default")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from podctl import manifests
@@ -19,36 +20,57 @@ Outcome = tuple[Any, str, Sequence[str]]
 Verb = Callable[[Document, str, bool], Awaitable[Outcome]]
 
 
-async def apply(session: Session, files: Sequence[str], *, recursive: bool, dry_run: str, output: str) -> int:
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the options say, of apply and create alike. `force` is for apply: it takes other managers' fields over."""
+
+    files: Sequence[str]
+    recursive: bool
+    dry_run: str
+    output: str
+    field_manager: str
+    force: bool = False
+
+
+async def apply(session: Session, request: Request) -> int:
     async def verb(document: Document, namespace: str, dry: bool) -> Outcome:
-        client = session.client.kind(document.kind)
-        applied = await client.apply(document.tree, namespace=namespace, dry_run=dry)
+        applied = await session.client.kind(document.kind).apply(
+            document.tree,
+            namespace=namespace,
+            field_manager=request.field_manager,
+            force=request.force,
+            dry_run=dry,
+        )
         return applied.object, applied.result, applied.warnings
 
-    return await _send_all(session, files, verb, recursive=recursive, dry_run=dry_run, output=output)
+    return await _send_all(session, request, verb)
 
 
-async def create(session: Session, files: Sequence[str], *, recursive: bool, dry_run: str, output: str) -> int:
+async def create(session: Session, request: Request) -> int:
     async def verb(document: Document, namespace: str, dry: bool) -> Outcome:
         obj = document.message()
         obj.metadata.namespace = namespace
-        return await session.client.kind(document.kind).create(obj, dry_run=dry), "created", ()
+        client = session.client.kind(document.kind)
+        return await client.create(obj, field_manager=request.field_manager, dry_run=dry), "created", ()
 
-    return await _send_all(session, files, verb, recursive=recursive, dry_run=dry_run, output=output)
+    return await _send_all(session, request, verb)
 
 
-async def create_namespace(session: Session, name: str, *, dry_run: str, output: str) -> int:
+async def create_namespace(session: Session, name: str, *, dry_run: str, output: str, field_manager: str) -> int:
     namespace = v1.Namespace(metadata=v1.ObjectMeta(name=name))
     if dry_run != "client":
-        namespace = await session.client.namespaces.create(namespace, dry_run=dry_run == "server")
+        namespace = await session.client.namespaces.create(
+            namespace, field_manager=field_manager, dry_run=dry_run == "server"
+        )
     _show(kinds.NAMESPACE, namespace, "created", dry_run, output)
     return 0
 
 
-async def _send_all(
-    session: Session, files: Sequence[str], verb: Verb, *, recursive: bool, dry_run: str, output: str
-) -> int:
-    documents = manifests.read_valid(files, session.namespace, recursive=recursive, explicit=session.explicit)
+async def _send_all(session: Session, request: Request, verb: Verb) -> int:
+    dry_run, output = request.dry_run, request.output
+    documents = manifests.read_valid(
+        request.files, session.namespace, recursive=request.recursive, explicit=session.explicit
+    )
     status = 0
     for document in documents:
         namespace = manifests.namespace_of(document, session.namespace)

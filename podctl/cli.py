@@ -6,7 +6,7 @@ Nothing here imports gRPC, so that help and mistyped options are answered at onc
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -18,11 +18,23 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_ALWAYS_BY_THE_SERVER: Final = "manifests are always merged by the server: leave --server-side=false out"
+
 words = click.argument("words", nargs=-1, metavar="(TYPE [NAME…] | TYPE/NAME…)")
 files = click.option("-f", "--filename", "files", multiple=True, metavar="PATH", help="A manifest, a folder, or -.")
 recursive = click.option("-R", "--recursive", is_flag=True, help="Folders with all that is below them.")
 dry_run = click.option(
     "--dry-run", default="none", type=click.Choice(["none", "client", "server"]), help="Check, but change nothing."
+)
+field_manager = click.option(
+    "--field-manager", default="podctl", metavar="NAME", help="Who owns the fields that the manifest sets."
+)
+creating_manager = click.option(
+    "--field-manager", default="podctl-create", metavar="NAME", help="Who owns the fields of what is made."
+)
+force_conflicts = click.option("--force-conflicts", is_flag=True, help="Take fields over that other managers own.")
+server_side = click.option(
+    "--server-side/--no-server-side", default=True, help="Accepted, but manifests are always merged by the server."
 )
 labels = click.option("-l", "--selector", "labels", default="", metavar="LABELS", help="As in app=web,tier in (a,b).")
 fields = click.option("--field-selector", "fields", default="", metavar="FIELDS", help="As in status.phase=Running.")
@@ -48,12 +60,45 @@ def app() -> None:
 @recursive
 @dry_run
 @output
+@field_manager
+@force_conflicts
+@server_side
 @click.pass_obj
-def apply(options: Globals, files: tuple[str, ...], recursive: bool, dry_run: str, output: str) -> None:
-    """Create objects, or change them to what manifests say."""
-    from podctl.applying import apply
+def apply(options: Globals, /, server_side: bool, force_conflicts: bool, **choices: Any) -> None:
+    """Create objects, or change them to what manifests say.
 
-    _run(options, lambda session: apply(session, files, recursive=recursive, dry_run=dry_run, output=output))
+    Fields that other managers own with other values are conflicts; what podctl's own commands changed is not.
+    """
+    from podctl.applying import Request, apply
+    from podctl.failures import UsageError
+
+    async def command(session: Session) -> int:
+        if not server_side:
+            raise UsageError(_ALWAYS_BY_THE_SERVER)
+        return await apply(session, Request(**choices, force=force_conflicts))
+
+    _run(options, command)
+
+
+@app.command(cls=Command)
+@files
+@recursive
+@field_manager
+@force_conflicts
+@server_side
+@click.option("--show-managed-fields", is_flag=True, help="Also who set which field.")
+@click.pass_obj
+def diff(options: Globals, /, server_side: bool, force_conflicts: bool, **choices: Any) -> None:
+    """Show what apply would change. Ends with 1 where anything would, and with more than 1 where that is not known."""
+    from podctl.differing import Request, diff
+    from podctl.failures import UsageError
+
+    async def command(session: Session) -> int:
+        if not server_side:
+            raise UsageError(_ALWAYS_BY_THE_SERVER)
+        return await diff(session, Request(**choices, force=force_conflicts))
+
+    _run(options, command, failed=2)
 
 
 @app.group(cls=Group, invoke_without_command=True)
@@ -61,25 +106,27 @@ def apply(options: Globals, files: tuple[str, ...], recursive: bool, dry_run: st
 @recursive
 @dry_run
 @output
+@creating_manager
 @click.pass_context
-def create(ctx: click.Context, files: tuple[str, ...], recursive: bool, dry_run: str, output: str) -> None:
+def create(ctx: click.Context, /, **choices: Any) -> None:
     """Create objects that are not there yet."""
     if ctx.invoked_subcommand is None:
-        from podctl.applying import create
+        from podctl.applying import Request, create
 
-        _run(ctx.obj, lambda session: create(session, files, recursive=recursive, dry_run=dry_run, output=output))
+        _run(ctx.obj, lambda session: create(session, Request(**choices)))
 
 
 @create.command("namespace", cls=Command)
 @click.argument("name")
 @dry_run
 @output
+@creating_manager
 @click.pass_obj
-def create_namespace(options: Globals, name: str, dry_run: str, output: str) -> None:
+def create_namespace(options: Globals, /, name: str, **choices: str) -> None:
     """Create a namespace."""
     from podctl.applying import create_namespace
 
-    _run(options, lambda session: create_namespace(session, name, dry_run=dry_run, output=output))
+    _run(options, lambda session: create_namespace(session, name, **choices))
 
 
 create.add_command(create_namespace, "ns")
@@ -289,7 +336,7 @@ def version(options: Globals, client: bool) -> None:
         _run(options, version)
 
 
-def _run(options: Globals, command: Callable[[Session], Coroutine[Any, Any, int]]) -> None:
+def _run(options: Globals, command: Callable[[Session], Coroutine[Any, Any, int]], *, failed: int = 1) -> None:
     from podctl.session import run
 
-    run(options, command)
+    run(options, command, failed=failed)

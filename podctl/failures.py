@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from podwire import errors
+
+# kubectl's three.
+_WAYS_OUT: Final = """\
+Other managers own these fields, with other values. There are three ways out:
+* To manage all of these fields from now on, apply again with --force-conflicts.
+* To leave them to their managers, remove them from the manifest.
+* To own them together, give them in the manifest the values that they have. You become
+  their manager once the others stop managing them."""
 
 
 class CommandError(Exception):
@@ -32,11 +41,26 @@ def explain(error: Exception) -> str:
             return f"error: {error}"
         case errors.Invalid() if error.errors:
             return _invalid(error)
+        case errors.FieldConflict() if error.owners:
+            return _conflict(error)
         case errors.Invalid() | errors.Unavailable() | errors.Timeout() | errors.NodeUnreachable():
             return f"error: {error.message}"
         case errors.PodwireError():
             return f"Error from server ({type(error).__name__}): {error.message}"
     raise error
+
+
+def _conflict(error: errors.FieldConflict) -> str:
+    owned: dict[str, list[str]] = {}
+    for owner in error.owners:
+        owned.setdefault(owner.manager, []).append(owner.path)
+    count = f"{len(error.owners)} conflict{'s' if len(error.owners) > 1 else ''}"
+    listed = "\n".join(
+        "\n".join([f'conflict with "{manager}":', *(f"  {path}" for path in paths)]) for manager, paths in owned.items()
+    )
+    name = error.metadata.get("key", "").rpartition("/")[2]
+    what = f'{error.metadata.get("kind", "The object")} "{name}"' if name else "The object"
+    return f"error: {what} was not applied, with {count}:\n{listed}\n{_WAYS_OUT}"
 
 
 def _invalid(error: errors.Invalid) -> str:

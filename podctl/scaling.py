@@ -35,7 +35,7 @@ async def _scale(session: Session, target: Target, replicas: int, current: int |
             raise CommandError(f"expected {current} replicas of {target.name}, but it has {obj.spec.replicas}")
         obj.spec.replicas = replicas
         try:
-            await client.update(obj)
+            await client.update(obj, field_manager="podctl-scale")
         except errors.Conflict:
             if attempt == _ATTEMPTS - 1:
                 raise

@@ -47,8 +47,8 @@ def not_found(kind: Kind, name: str) -> errors.NotFound:
     return errors.NotFound(f'{resources(kind)} "{name}" not found')
 
 
-def run(options: Globals, command: Callable[[Session], Coroutine[Any, Any, int]]) -> NoReturn:
-    """Runs a command that needs the control plane, and ends the process with its status."""
+def run(options: Globals, command: Callable[[Session], Coroutine[Any, Any, int]], *, failed: int = _FAILED) -> NoReturn:
+    """Runs a command that needs the control plane, and ends the process with its status; `failed`: that of an error."""
 
     async def connected() -> int:
         settings = config.load(options.config)
@@ -61,10 +61,10 @@ def run(options: Globals, command: Callable[[Session], Coroutine[Any, Any, int]]
                     f"{error.message} (its address is from {settings.path}; podwire-lab status shows a lab's processes)"
                 ) from None
 
-    end(lambda: asyncio.run(connected()))
+    end(lambda: asyncio.run(connected()), failed=failed)
 
 
-def end(command: Callable[[], int]) -> NoReturn:
+def end(command: Callable[[], int], *, failed: int = _FAILED) -> NoReturn:
     """Runs `command` and ends the process with its status; an error becomes a message on stderr."""
     try:
         try:
@@ -76,7 +76,7 @@ def end(command: Callable[[], int]) -> NoReturn:
     except UsageError as error:
         status = complain(error, _WRONG_USAGE)
     except (errors.PodwireError, CommandError) as error:
-        status = complain(error)
+        status = complain(error, failed)
     except KeyboardInterrupt:
         status = _INTERRUPTED
     except BrokenPipeError:

@@ -43,8 +43,8 @@ def describe(found: v1.ClusterStatus) -> str:
     parts.append(leaders.render([leader.role, leader.holder or nobody] for leader in found.leaders))
     alarms = ", ".join(f"{alarm.type} on {alarm.member_name or alarm.member_id}" for alarm in found.alarms)
     parts.append(f"Alarms: {alarms or ('<unknown>' if found.error else '<none>')}\n")
-    parts.extend(f"{wrong}\n" for wrong in advice(found))
-    return "\n".join(parts)
+    parts.append("".join(f"{wrong}\n" for wrong in advice(found)))
+    return "\n".join(filter(None, parts))
 
 
 def _member(member: v1.EtcdMember) -> list[str]:

@@ -1,0 +1,200 @@
+"""Upkeep of real etcds: history given up in time and not before, members defragmented, a full store relieved."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from controlplane.election import KEY_PREFIX
+from controlplane.store import keys
+from controlplane.store.api import etcd_pb2 as pb
+from controlplane.store.endpoints import Compacted
+from controlplane.store.etcd import Etcd
+from controlplane.upkeep import plan
+from controlplane.upkeep.upkeep import ROLE, Upkeep
+from podwire import errors
+from podwire.client import Client, RetryPolicy, Settings
+from tests.integration.controlplane.conftest import connected
+from tests.integration.controlplane.etcd_cluster import etcd_cluster
+from tests.integration.controlplane.etcd_server import EtcdServer
+from tests.integration.controlplane.network import eventually
+from tests.integration.controlplane.replica import config_map, running_api
+
+LEADER = f"{KEY_PREFIX}{ROLE}".encode()
+MIB = 1024 * 1024
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def full_etcd_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EtcdServer]:
+    """One that is full after 16 MiB."""
+    server = EtcdServer(tmp_path_factory.mktemp("etcd"), f"--quota-backend-bytes={16 * MIB}")
+    await server.start()
+    yield server
+    await server.kill()
+
+
+async def has_history_at(etcd: Etcd, revision: int) -> bool:
+    try:
+        await etcd.range(keys.EPOCH, revision=revision)
+    except Compacted:
+        return False
+    return True
+
+
+async def test_history_is_kept_for_its_time_and_given_up_then(own_etcd: Etcd, clock: Clock) -> None:
+    upkeep = Upkeep(own_etcd, "me", clock, history=300.0)
+    first = await own_etcd.put(LEADER, b"me")
+    await upkeep.look()
+    second = await own_etcd.put(b"/test", b"")
+
+    clock.now += 299
+    await upkeep.look()
+    assert await has_history_at(own_etcd, first)
+    assert upkeep.observed.compactions == 0
+
+    third = await own_etcd.put(b"/test", b"")
+    clock.now += 1
+    await upkeep.look()
+    await upkeep.look()
+    assert await own_etcd.compacted_revision(LEADER) == first
+    assert upkeep.observed.compactions == 1
+    assert await has_history_at(own_etcd, second)
+
+    clock.now += 299
+    await upkeep.look()
+    assert await own_etcd.compacted_revision(LEADER) == second
+    assert await has_history_at(own_etcd, third)
+
+
+async def test_a_new_leader_takes_nothing_for_old_that_it_has_not_seen_for_long(own_etcd: Etcd, clock: Clock) -> None:
+    await own_etcd.put(LEADER, b"old")
+    old = Upkeep(own_etcd, "old", clock, history=300.0)
+    await old.look()
+    clock.now += 250
+    revision = await own_etcd.put(LEADER, b"new")
+    new = Upkeep(own_etcd, "new", clock, history=300.0)
+    await new.look()
+
+    clock.now += 250
+    await old.look()
+    await new.look()
+    assert await own_etcd.compacted_revision(LEADER) == 0
+
+    clock.now += 50
+    await new.look()
+    assert await own_etcd.compacted_revision(LEADER) == revision
+
+
+async def test_two_leaders_at_once_do_no_harm(own_etcd: Etcd, clock: Clock) -> None:
+    both = [Upkeep(own_etcd, "me", clock, history=300.0) for _ in range(2)]
+    revision = await own_etcd.put(LEADER, b"me")
+    for upkeep in both:
+        await upkeep.look()
+    await own_etcd.put(LEADER, b"me")
+    clock.now += 300
+
+    await asyncio.gather(*(upkeep.look() for upkeep in both))
+
+    assert await own_etcd.compacted_revision(LEADER) == revision
+    assert sum(upkeep.observed.compactions for upkeep in both) == 1
+
+
+async def test_a_store_that_was_filled_recovers_by_itself_once_objects_are_deleted(
+    full_etcd_server: EtcdServer, clock: Clock
+) -> None:
+    async with (
+        connected(full_etcd_server) as etcd,
+        running_api(full_etcd_server.url) as api,
+        Client.connect(api.endpoint, settings=Settings(retry=RetryPolicy.NEVER)) as client,
+    ):
+        # Nobody is elected, and nobody can be: a lease is a write.
+        upkeep = Upkeep(etcd, "me", clock, history=300.0)
+        names = await fill(client, "full")
+        with pytest.raises(errors.StoreFull):
+            await etcd.grant(3)
+
+        # Room for what history took, and no more: the alarm comes back, and stays.
+        await upkeep.look()
+        names += await fill(client, "fuller")
+        clock.now += 10
+        await upkeep.look()
+        assert [alarm.alarm for alarm in await etcd.maintenance.alarms()] == [pb.NOSPACE]
+
+        for name in names:
+            await client.config_maps.delete(name, namespace="default")
+
+        async def relieved() -> bool:
+            clock.now += 30
+            await upkeep.look()
+            return not await etcd.maintenance.alarms()
+
+        await eventually(relieved)
+        await client.config_maps.create(config_map("fits-again", text="x" * 500_000))
+        (member,) = await etcd.maintenance.members()
+        assert member.status is not None
+        assert member.status.dbSize < 4 * MIB
+
+
+async def test_members_are_defragmented_one_a_look_the_leader_last_and_none_while_one_is_missing(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As ordinary as the real threshold, and sooner reached.
+    monkeypatch.setattr(plan, "_WORTH_BYTES", 4 * MIB)
+    async with etcd_cluster() as cluster, Etcd.connect(cluster.urls) as etcd:
+        await etcd.put(LEADER, b"me", timeout=30)
+        upkeep = Upkeep(etcd, "me", clock, history=300.0)
+        for _ in range(5):
+            for number in range(20):
+                revision = await etcd.put(b"/test/%d" % number, b"x" * 100_000)
+        await etcd.compact(revision, physical=True)
+
+        async def all_are_worth_it() -> bool:
+            # Each member counts what a compaction has freed with the commits that follow it.
+            await etcd.put(b"/test/commit", b"")
+            members = await etcd.maintenance.members()
+            return len(members) == 3 and all(map(plan.worth_it, members))
+
+        await eventually(all_are_worth_it, within=60)
+
+        absent = await cluster.follower()
+        await absent.kill()
+        await upkeep.look()
+        assert upkeep.observed.defragmentations == {}
+        assert [bool(member.error) for member in upkeep.observed.members].count(True) == 1
+        await cluster.restart(absent)
+        await eventually(all_are_worth_it, within=60)
+
+        (leader,) = [member.id for member in await etcd.maintenance.members() if member.leads]
+        done: list[int] = []
+        for _ in range(4):
+            await upkeep.look()
+            done += [member for member in upkeep.observed.defragmentations if member not in done]
+        assert len(done) == 3
+        assert done[-1] == leader
+        assert set(upkeep.observed.defragmentations.values()) == {1}
+        assert not any(map(plan.worth_it, await etcd.maintenance.members()))
+
+
+async def fill(client: Client, prefix: str) -> list[str]:
+    """Makes objects until the store takes no more; their names."""
+    for number in range(100):
+        try:
+            await client.config_maps.create(config_map(f"{prefix}-{number}", text="x" * 500_000))
+        except errors.StoreFull:
+            return [f"{prefix}-{made}" for made in range(number)]
+    raise AssertionError("the store is larger than its quota")

@@ -1,6 +1,6 @@
 """The agent's session with the control plane: one stream that says the node is alive, and carries statuses.
 
-A session that hears nothing for three heartbeat intervals is dead and a new one is opened, with the same lease, on
+A session that hears nothing for two heartbeat intervals is dead and a new one is opened, with the same lease, on
 whichever replica answers. For each stream that the control plane asks for (logs, exec) the agent opens one of its own
 to the replica that holds the session.
 """
@@ -27,7 +27,9 @@ _STREAM: Final = "/podwire.v1.Agents/Stream"
 _WELCOME_WITHIN: Final = 5.0
 _RETRY_FIRST: Final = 0.1
 _RETRY_CAP: Final = 1.0
-_SILENT_INTERVALS: Final = 3
+# A session that is silent for so many heartbeat intervals is dead. The server's lease lives for five, and was last
+# renewed up to two ago: what is left is for beginning a session elsewhere.
+_SILENT_INTERVALS: Final = 2
 
 
 class ServesStreams(Protocol):
@@ -186,7 +188,7 @@ async def _read_within(stream: Stream, seconds: float) -> v1.ControlMessage:
         async with asyncio.timeout(seconds):
             message: v1.ControlMessage | None = await stream.read()
     except TimeoutError:
-        raise errors.Unavailable(f"the control plane was silent for {seconds:g} s") from None
+        raise stream.gone_silent(seconds) from None
     if message is None:
         raise errors.Unavailable("the control plane ended the session")
     return message

@@ -152,7 +152,7 @@ class Connection:
         """The channel in use. Ask again before every stream: it changes when the client has moved on."""
         endpoint = self._endpoints[self._current]
         if endpoint.state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-            endpoint = self._move_on_from(endpoint)
+            endpoint = self.leave(endpoint)
         return endpoint.channel
 
     async def close(self) -> None:
@@ -172,7 +172,7 @@ class Connection:
         """A call that changes nothing: another attempt goes elsewhere if there is an elsewhere."""
         policy = retry or self.settings.retry
         attempt = partial(self._call, method, request, response, policy, metadata=self._fence)
-        return await persist(policy, attempt, write=False)
+        return await persist(policy, attempt, write=False, at_least=len(self._endpoints))
 
     async def write(
         self, method: str, request: Message, response: type[Message], retry: RetryPolicy | None = None
@@ -223,8 +223,8 @@ class Connection:
     def failed(self, endpoint: Endpoint, error: grpc.aio.AioRpcError) -> errors.PodwireError:
         """What `error` means; where the server is the trouble, the next call goes to another."""
         meaning = errors.from_rpc_error(error)
-        if isinstance(meaning, errors.Unavailable | errors.Overloaded):
-            self._move_on_from(endpoint)
+        if isinstance(meaning, errors.Unavailable | errors.Overloaded | errors.Timeout):
+            self.leave(endpoint)
         return meaning
 
     async def ready(self, patience: float | None = None) -> Endpoint:
@@ -250,14 +250,14 @@ class Connection:
             if state is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
                 await endpoint.channel.wait_for_state_change(state)
                 continue
-            self._move_on_from(endpoint)
+            self.leave(endpoint)
             failed_in_a_row += 1
             if failed_in_a_row >= len(self._endpoints):
                 failed_in_a_row = 0
                 await asyncio.sleep(backoff.next())
 
-    def _move_on_from(self, endpoint: Endpoint) -> Endpoint:
-        """Leaves `endpoint`, unless another caller has done so already."""
+    def leave(self, endpoint: Endpoint) -> Endpoint:
+        """Moves on from `endpoint`, unless another caller has done so already; the one that is used from now on."""
         if self._endpoints[self._current] is endpoint and len(self._endpoints) > 1:
             self._current = (self._current + 1) % len(self._endpoints)
             log.info(
@@ -296,6 +296,11 @@ class Stream:
             await self._call.done_writing()
         except grpc.aio.AioRpcError as error:
             raise self._connection.failed(self._endpoint, error) from None
+
+    def gone_silent(self, seconds: float) -> errors.Unavailable:
+        """What it means that nothing came for longer than it may: the server is left, whatever its connection says."""
+        self._connection.leave(self._endpoint)
+        return errors.Unavailable(f"{self._endpoint.address} was silent for {seconds:g} s")
 
     def cancel(self) -> None:
         self._call.cancel()

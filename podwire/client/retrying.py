@@ -49,15 +49,21 @@ class RetryPolicy:
 RetryPolicy.NEVER = RetryPolicy(reads=False, refused_writes=False)
 
 
-async def persist(policy: RetryPolicy, attempt: Callable[[], Awaitable[R]], *, write: bool) -> R:
-    """What `attempt` gives, or raises when the policy has no further attempt for it."""
+async def persist(policy: RetryPolicy, attempt: Callable[[], Awaitable[R]], *, write: bool, at_least: int = 1) -> R:
+    """What `attempt` gives, or raises when the policy has no further attempt for it.
+
+    So many attempts as `at_least` outlast patience: that a server is frozen or cut off shows only after 9 s, and the
+    next one may be well.
+    """
     clock = asyncio.get_running_loop().time
     backoff, deadline = policy.backoff(), clock() + policy.patience
+    made = 0
     while True:
+        made += 1
         try:
             return await attempt()
         except errors.PodwireError as error:
             delay = backoff.next(at_least=error.retry_after)
-            if not policy.tries_again(error, write=write) or clock() + delay > deadline:
+            if not policy.tries_again(error, write=write) or (clock() + delay > deadline and made >= at_least):
                 raise
         await asyncio.sleep(delay)

@@ -115,7 +115,7 @@ async def _one_stream(
                 async with asyncio.timeout(settings.silence):
                     response = await stream.read()
             except TimeoutError:
-                raise errors.Unavailable(f"the watch was silent for {settings.silence:g} s") from None
+                raise stream.gone_silent(settings.silence) from None
             if response is None:
                 return
             if position.epoch and response.epoch != position.epoch:

@@ -52,7 +52,7 @@ class AgentsServicer:
 
     def Session(self, request_iterator, context):
         """One stream an agent: Hello, then heartbeats and statuses; Welcome, then acknowledgements and requests for streams.
-        A silent stream is dead: both ends close it after three heartbeat intervals.
+        A silent stream is dead: the agent closes it after two heartbeat intervals, the control plane after three.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class AgentsStub:
     def __new__(cls, channel: _aio.Channel) -> AgentsAsyncStub: ...
     Session: _grpc.StreamStreamMultiCallable[_agents_pb2.AgentMessage, _agents_pb2.ControlMessage]
     """One stream an agent: Hello, then heartbeats and statuses; Welcome, then acknowledgements and requests for streams.
-    A silent stream is dead: both ends close it after three heartbeat intervals.
+    A silent stream is dead: the agent closes it after two heartbeat intervals, the control plane after three.
     """
     Stream: _grpc.StreamStreamMultiCallable[_agents_pb2.AgentFrame, _pod_pb2.ExecInput]
     """One stream for each OpenStream the agent was sent. The first AgentFrame names it."""
@@ -44,7 +44,7 @@ class AgentsAsyncStub(AgentsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Session: _aio.StreamStreamMultiCallable[_agents_pb2.AgentMessage, _agents_pb2.ControlMessage]  # type: ignore[assignment]
     """One stream an agent: Hello, then heartbeats and statuses; Welcome, then acknowledgements and requests for streams.
-    A silent stream is dead: both ends close it after three heartbeat intervals.
+    A silent stream is dead: the agent closes it after two heartbeat intervals, the control plane after three.
     """
     Stream: _aio.StreamStreamMultiCallable[_agents_pb2.AgentFrame, _pod_pb2.ExecInput]  # type: ignore[assignment]
     """One stream for each OpenStream the agent was sent. The first AgentFrame names it."""
@@ -57,7 +57,7 @@ class AgentsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agents_pb2.ControlMessage], _abc.AsyncIterator[_agents_pb2.ControlMessage]]:
         """One stream an agent: Hello, then heartbeats and statuses; Welcome, then acknowledgements and requests for streams.
-        A silent stream is dead: both ends close it after three heartbeat intervals.
+        A silent stream is dead: the agent closes it after two heartbeat intervals, the control plane after three.
         """
 
     @_abc_1.abstractmethod

@@ -116,3 +116,17 @@ async def test_create_or_get_creates_what_was_deleted_in_between(client: Client,
 async def test_create_or_get_refuses_a_generated_name(client: Client) -> None:
     with pytest.raises(ValueError, match="needs an object with a name"):
         await client.pods.create_or_get(v1.Pod(metadata=v1.ObjectMeta(generate_name="a-")))
+
+
+@pytest.mark.parametrize(("at_least", "attempts"), [(1, 1), (3, 3)])
+async def test_every_server_is_tried_however_long_the_one_before_took(at_least: int, attempts: int) -> None:
+    made = 0
+
+    async def attempt() -> None:
+        nonlocal made
+        made += 1
+        raise errors.Unavailable("frozen")
+
+    with pytest.raises(errors.Unavailable):
+        await persist(RetryPolicy(patience=0.0, backoff_first=0.001), attempt, write=False, at_least=at_least)
+    assert made == attempts

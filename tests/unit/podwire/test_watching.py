@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
 from podwire import errors, v1
 from podwire.client import INITIAL_EVENTS_END, Client, WatchEvent
-from tests.unit.podwire.fake_api import FakePods
+from tests.unit.podwire.conftest import IMPATIENT
+from tests.unit.podwire.fake_api import FakePods, serving
 
 Watch = AsyncGenerator[WatchEvent[v1.Pod], None]
 
@@ -184,3 +186,16 @@ async def test_objects_from_before_the_watch_are_no_news_where_history_is_lost(c
     pods.compact()
     async with aclosing(client.pods.watch(resource_version="11", epoch="first")) as watch:
         assert await take(watch, 1) == [("BOOKMARK", "", "12")]
+
+
+async def test_a_watch_goes_on_at_another_server_when_one_is_silent(pods: FakePods, tmp_path: Path) -> None:
+    silent = FakePods()
+    silent.silent = True
+    async with (
+        serving(silent, tmp_path / "silent") as first,
+        serving(pods, tmp_path / "other") as second,
+        Client.connect([first, second], settings=IMPATIENT) as client,
+        aclosing(client.pods.watch(resource_version="10", epoch="first")) as watch,
+    ):
+        pods.put("a")
+        assert await take(watch, 1) == [("ADDED", "a", "11")]

@@ -17,8 +17,8 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from controlplane.services import applying, lifecycle, patching
-from controlplane.services.callers import Fence, fence_of
+from controlplane.services import applying, field_ownership, lifecycle, patching
+from controlplane.services.callers import Fence, fence_of, manager_of
 from controlplane.services.deleting import delete, delete_collection
 from controlplane.services.reading import Reader
 from controlplane.services.writing import Demands, Writer, Written, now
@@ -107,15 +107,18 @@ class Verbs:
         return await self._reader.list(self._kind, request)
 
     async def _create(self, request: Any, context: Context) -> bytes:
+        field_ownership.begin(self._kind, request.object, request.field_manager, now())
         written = await self._writer.create(self._kind, request.object, _demands(context), dry_run=request.dry_run)
         return written.sent
 
     async def _update(self, request: Any, context: Context) -> bytes:
         kind, sent = self._kind, request.object
+        manager = manager_of(request.field_manager, _fence(context))
 
         def decide(current: Any) -> Any:
             new = lifecycle.copy_of(sent)
             lifecycle.prepare_update(kind, current, new)
+            field_ownership.updated(kind, current, new, manager, now())
             return new
 
         written = await self._writer.change(
@@ -136,10 +139,17 @@ class Verbs:
 
     async def _patch(self, request: v1.PatchRequest, context: Context) -> bytes:
         patch = patching.read(self._kind, request)
+        manager = manager_of(request.field_manager, _fence(context))
+
+        def decide(current: Any) -> Any:
+            new = patch.patched(current)
+            field_ownership.updated(self._kind, current, new, manager, now())
+            return new
+
         written = await self._writer.change(
             self._kind,
             patch.key,
-            patch.patched,
+            decide,
             _demands(context),
             by_client=not patch.of_status,
             dry_run=request.dry_run,

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,7 @@ from bench.simulated_agents import node_name
 from bench.usage import cpu_seconds, resident_mib
 from controlplane.store import operations as op
 from controlplane.store.etcd import Etcd
+from lab.certificates import Authority
 from podwire import v1
 from podwire.client import Client, Tls
 
@@ -76,16 +78,17 @@ async def many_agents(options: argparse.Namespace) -> AsyncIterator[Measure]:
     pods_each: int = options.pods
     for count in options.agents:
         floor = await _bare(count)
-        async with running_control_plane() as plane:
-            empty = _memory(plane.pids)
-            async with agents(plane.port, plane.tls, count, pods=count * pods_each) as output:
-                await _said(output, "connected")
-                async with Client.connect(f"127.0.0.1:{plane.port}", tls=plane.tls) as client:
-                    await _fill(client, count, pods_each)
-                    if pods_each:
-                        await _said(output, f"ready {count * pods_each}")
-                    used = await _at_rest(plane.pids)
-                    created, ready, transactions = await _one_by_one(client, plane.etcd_url, options.n)
+        async with (
+            running_control_plane() as plane,
+            agents(plane.port, plane.tls, count, pods=count * pods_each) as output,
+            Client.connect(f"127.0.0.1:{plane.port}", tls=plane.tls) as client,
+        ):
+            await _said(output, "connected")
+            await _fill(client, count, pods_each)
+            if pods_each:
+                await _said(output, f"ready {count * pods_each}")
+            used = await _at_rest(plane.pids)
+            created, ready, transactions = await _one_by_one(client, plane.etcd_url, options.n)
         params: dict[str, object] = {"agents": count, "pods": count * pods_each}
         roles = {name: pid for name, pid in plane.pids.items() if name != "etcd"}
         cpu = sum(used.cpu[name] for name in roles)
@@ -94,11 +97,8 @@ async def many_agents(options: argparse.Namespace) -> AsyncIterator[Measure]:
             "agents_cpu", "CPU ms per agent and second", params | by_process, floor.total_cpu / count, value=cpu / count
         )
         by_process = {f"{name}_mib": round(value, 1) for name, value in used.memory.items()}
-        grown = sum(used.memory[name] - empty[name] for name in roles)
-        yield Measure(
-            "agents_memory", "KiB per agent", params | by_process, floor.total_memory * 1024 / count,
-            value=grown * 1024 / count,
-        )  # fmt: skip
+        memory = sum(used.memory[name] for name in roles)
+        yield Measure("agents_memory", "MiB", params | by_process, floor.total_memory, value=memory)
         median_transaction = sorted(transactions)[len(transactions) // 2]
         yield Measure("agents_pod_create", "ms", params, median_transaction, created)
         yield Measure("agents_pod_ready", "ms", params, median_transaction, ready)
@@ -131,10 +131,11 @@ async def running_control_plane() -> AsyncIterator[ControlPlane]:
 @asynccontextmanager
 async def agents(port: int, tls: Tls, count: int, *more: str, pods: int = 0) -> AsyncIterator[asyncio.StreamReader]:
     """The simulated agents, and what they print."""
+    folder = tls.ca.parent
+    _issue_certificates(folder, count)
     arguments = backends.module(
-        "bench.simulated_agents", str(count), f"127.0.0.1:{port}",
-        f"--ca={tls.ca}", f"--cert={tls.cert}", f"--key={tls.key}", f"--pods={pods}", *more,
-    )  # fmt: skip
+        "bench.simulated_agents", str(count), f"127.0.0.1:{port}", str(folder), f"--pods={pods}", *more
+    )
     process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE, stderr=sys.stderr)
     assert process.stdout is not None
     try:
@@ -143,6 +144,14 @@ async def agents(port: int, tls: Tls, count: int, *more: str, pods: int = 0) -> 
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def _issue_certificates(folder: Path, count: int) -> None:
+    """Every node has its own, as limits and permissions go by it."""
+    now = datetime.now(UTC)
+    authority = Authority.in_folder(folder, name="podwire-bench", now=now)
+    for number in range(count):
+        authority.issue(node_name(number), organization="podwire:nodes", addresses=[], names=["node"], now=now)
 
 
 async def _said(output: asyncio.StreamReader, wanted: str) -> None:
@@ -164,11 +173,9 @@ async def _bare(count: int) -> Usage:
         process = await undo.enter_async_context(backends.process(folder / "bare.log", arguments))
         await backends.listening(process, port)
         pids = {"bare": process.pid}
-        empty = _memory(pids)
         output = await undo.enter_async_context(agents(port, tls, count, "--bare"))
         await _said(output, "connected")
-        used = await _at_rest(pids)
-        return Usage(used.cpu, {"bare": used.memory["bare"] - empty["bare"]})
+        return await _at_rest(pids)
 
 
 async def _fill(client: Client, count: int, pods_each: int) -> None:

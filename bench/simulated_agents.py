@@ -1,4 +1,6 @@
-"""Many agents in one process, each with a connection of its own: `python -m bench.simulated_agents COUNT ENDPOINT …`.
+"""Many agents in one process, each with a connection of its own.
+
+`python -m bench.simulated_agents COUNT ENDPOINT CERTIFICATES`
 
 They speak the agent's side of the API, and nothing runs: a session with heartbeats, the watches that an agent has, and
 for every pod of the node the status of one that is ready. Only the node's own pods are decoded; of the other watches
@@ -13,10 +15,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+import grpc.aio
 import uvloop
 
 from podwire import v1
@@ -24,6 +28,8 @@ from podwire.client import Client, Informer, Tls
 
 _HEARTBEAT_SECONDS: Final = 1.0
 """The agents' default."""
+_AGAIN_SECONDS: Final = 0.2
+"""Before what broke is opened again, as the agents do."""
 _WATCHED: Final = ("Nodes", "Services", "EndpointSlices")
 SESSION: Final = "/podwire.v1.Agents/Session"
 
@@ -46,8 +52,8 @@ class Counter:
 
 
 class SimulatedAgent:
-    def __init__(self, number: int, client: Client, counter: Counter, *, bare: bool) -> None:
-        self.name = node_name(number)
+    def __init__(self, name: str, client: Client, counter: Counter, *, bare: bool) -> None:
+        self.name = name
         self._bare = bare
         self._client = client
         self._counter = counter
@@ -72,23 +78,32 @@ class SimulatedAgent:
         raise AssertionError("an agent does not end")
 
     async def _session(self) -> NoReturn:
-        call = self._client.channel.stream_stream(
-            SESSION,
-            request_serializer=v1.AgentMessage.SerializeToString,
-            response_deserializer=v1.ControlMessage.FromString,
-        )(self._messages())
-        async for message in call:
-            match message.WhichOneof("message"):
-                case "welcome":
-                    if not self._bare:
-                        await self._pods.wait_synced()
-                    self.connected.set()
-                case "statuses":
-                    self._counter.add(sum(not result.reason for result in message.statuses.results))
-        raise RuntimeError(f"the session of {self.name} ended")
+        lease_id = 0
+        while True:
+            call = self._client.channel.stream_stream(
+                SESSION,
+                request_serializer=v1.AgentMessage.SerializeToString,
+                response_deserializer=v1.ControlMessage.FromString,
+            )(self._messages(lease_id))
+            try:
+                async for message in call:
+                    match message.WhichOneof("message"):
+                        case "welcome":
+                            lease_id = message.welcome.lease_id
+                            if not self._bare:
+                                await self._pods.wait_synced()
+                            self.connected.set()
+                        case "statuses":
+                            self._counter.add(sum(not result.reason for result in message.statuses.results))
+            except grpc.aio.AioRpcError as error:
+                print(f"session of {self.name} lost: {error.details()}", file=sys.stderr)
+            await asyncio.sleep(_AGAIN_SECONDS)
+            # What was on its way may be lost.
+            for pod in self._pods.values():
+                self._changed("", None, pod)
 
-    async def _messages(self) -> AsyncIterator[v1.AgentMessage]:
-        yield v1.AgentMessage(hello=v1.Hello(node_name=self.name, instance=self.name))
+    async def _messages(self, lease_id: int) -> AsyncIterator[v1.AgentMessage]:
+        yield v1.AgentMessage(hello=v1.Hello(node_name=self.name, instance=self.name, lease_id=lease_id))
         loop = asyncio.get_running_loop()
         next_beat = loop.time()
         while True:
@@ -107,9 +122,13 @@ class SimulatedAgent:
         watch: Any = self._client.channel.unary_stream(
             f"/podwire.v1.{service}/Watch", request_serializer=v1.WatchRequest.SerializeToString
         )
-        async for _ in watch(v1.WatchRequest(send_initial_events=True)):
-            pass
-        raise RuntimeError(f"the watch of {service} for {self.name} ended")
+        while True:
+            try:
+                async for _ in watch(v1.WatchRequest(send_initial_events=True)):
+                    pass
+            except grpc.aio.AioRpcError as error:
+                print(f"watch of {service} for {self.name} lost: {error.details()}", file=sys.stderr)
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     def _changed(self, key: str, old: v1.Pod | None, new: v1.Pod | None) -> None:
         if new is None or new.status.phase == "Running":
@@ -123,11 +142,13 @@ class SimulatedAgent:
         self._due.set()
 
 
-async def run(count: int, endpoint: str, tls: Tls, statuses: int, *, bare: bool) -> None:
+async def run(count: int, endpoint: str, certificates: Path, statuses: int, *, bare: bool) -> None:
     counter = Counter(statuses)
     async with asyncio.TaskGroup() as owner:
         for number in range(count):
-            agent = SimulatedAgent(number, Client.connect(endpoint, tls=tls), counter, bare=bare)
+            name = node_name(number)
+            tls = Tls(certificates / "ca.crt", certificates / f"{name}.crt", certificates / f"{name}.key")
+            agent = SimulatedAgent(name, Client.connect(endpoint, tls=tls), counter, bare=bare)
             owner.create_task(agent.run(), name=agent.name)
             # One after another: a thousand handshakes at once would only wait for each other.
             await agent.connected.wait()
@@ -138,13 +159,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.simulated_agents")
     parser.add_argument("count", type=int)
     parser.add_argument("endpoint")
-    for name in ("ca", "cert", "key"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("certificates", type=Path, help="the folder with ca.crt and a pair for each agent's name")
     parser.add_argument("--pods", type=int, default=0, help="say so when that many statuses are stored")
     parser.add_argument("--bare", action="store_true", help="heartbeats alone, against bench.bare_sessions")
     options = parser.parse_args()
-    tls = Tls(options.ca, options.cert, options.key)
-    uvloop.run(run(options.count, options.endpoint, tls, options.pods, bare=options.bare))
+    uvloop.run(run(options.count, options.endpoint, options.certificates, options.pods, bare=options.bare))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Final
 
 import uvloop
 
-from bench import api, pods
+from bench import api, fanout, many_agents, pods
 from bench.measures import Measure
 from lab.programs import search_path
 
@@ -30,6 +30,8 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "api_create": Benchmark("creates a second, by 1, 16 and 64 clients", api.api_create, api.add_options),
     "api_get": Benchmark("gets a second, cached and linearizable", api.api_get, api.add_options),
     "api_list": Benchmark("milliseconds to list 5,000 pods", api.api_list, api.add_list_options),
+    "watch_fanout": Benchmark("events to hundreds of watchers", fanout.watch_fanout, fanout.add_options),
+    "many_agents": Benchmark("what a node costs the control plane", many_agents.many_agents, many_agents.add_options),
 }
 
 

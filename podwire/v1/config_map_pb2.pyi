@@ -125,7 +125,7 @@ class ConfigMapCreateRequest(_message.Message):
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
     field_manager: _builtins.str
-    """Who writes, for the record of who owns which fields."""
+    """Who owns the fields of the object, which then has a record of that; empty: it has none until it is applied."""
     @_builtins.property
     def object(self) -> Global___ConfigMap: ...
     def __init__(
@@ -154,7 +154,7 @@ class ConfigMapUpdateRequest(_message.Message):
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
     field_manager: _builtins.str
-    """Who writes, for the record of who owns which fields."""
+    """Who owns from now on what this changes, as in PatchRequest."""
     @_builtins.property
     def object(self) -> Global___ConfigMap: ...
     def __init__(

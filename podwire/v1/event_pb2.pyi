@@ -170,7 +170,7 @@ class EventCreateRequest(_message.Message):
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
     field_manager: _builtins.str
-    """Who writes, for the record of who owns which fields."""
+    """Who owns the fields of the object, which then has a record of that; empty: it has none until it is applied."""
     @_builtins.property
     def object(self) -> Global___Event: ...
     def __init__(
@@ -199,7 +199,7 @@ class EventUpdateRequest(_message.Message):
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
     field_manager: _builtins.str
-    """Who writes, for the record of who owns which fields."""
+    """Who owns from now on what this changes, as in PatchRequest."""
     @_builtins.property
     def object(self) -> Global___Event: ...
     def __init__(

@@ -114,7 +114,9 @@ Global___OwnerReference: _TypeAlias = OwnerReference  # noqa: Y015
 
 @_typing.final
 class ManagedFieldsEntry(_message.Message):
-    """Which fields a manager set with its last apply."""
+    """The fields that one manager owns. An object has a record of these from its first Apply on, or from a Create that names
+    its manager; what was there before is owned by "before-first-apply", and what the server fills in by nobody.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -126,12 +128,19 @@ class ManagedFieldsEntry(_message.Message):
     FIELDS_V1_FIELD_NUMBER: _builtins.int
     SUBRESOURCE_FIELD_NUMBER: _builtins.int
     manager: _builtins.str
+    """At most 128 printable characters."""
     operation: _builtins.str
+    """Apply: what its last manifest set. Update: what its other writes changed, until somebody else changes it."""
     api_version: _builtins.str
     fields_type: _builtins.str
+    """FieldsV1, Kubernetes' notation: "f:name" for a field or a key of a map, "k:{…}" for an item of a list known by keys,
+    "v:…" for an item of a set.
+    """
     subresource: _builtins.str
     @_builtins.property
-    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When these fields last became more, fewer or others."""
+
     @_builtins.property
     def fields_v1(self) -> _struct_pb2.Struct: ...
     def __init__(
@@ -234,7 +243,9 @@ class ObjectMeta(_message.Message):
     @_builtins.property
     def finalizers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
-    def managed_fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___ManagedFieldsEntry]: ...
+    def managed_fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___ManagedFieldsEntry]:
+        """Kept by the server: what clients send is ignored, but that a list of one empty entry ends the record."""
+
     def __init__(
         self,
         *,
@@ -565,7 +576,9 @@ class ApplyRequest(_message.Message):
     namespace: _builtins.str
     """Namespace of a manifest that names none."""
     field_manager: _builtins.str
-    """Who applies; empty: "podctl". What this manager's last apply set and this one does not is removed."""
+    """Who applies; empty: "podctl". What this manager's last apply set and this one does not is removed. What was changed
+    by other writes of the same name, or of one that begins with it and a hyphen ("podctl-scale"), is no conflict.
+    """
     dry_run: _builtins.bool
     """Default and validate, change nothing."""
     force: _builtins.bool
@@ -608,6 +621,7 @@ class PatchRequest(_message.Message):
     subresource: _builtins.str
     """Empty, or "status": then nothing but the status changes; without it the status does not."""
     field_manager: _builtins.str
+    """Who owns from now on what this changes; empty: "unknown", and for who acts under an election "podwire-" and its role."""
     dry_run: _builtins.bool
     def __init__(
         self,

@@ -124,7 +124,7 @@ class NamespaceCreateRequest(_message.Message):
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
     field_manager: _builtins.str
-    """Who writes, for the record of who owns which fields."""
+    """Who owns the fields of the object, which then has a record of that; empty: it has none until it is applied."""
     @_builtins.property
     def object(self) -> Global___Namespace: ...
     def __init__(
@@ -153,7 +153,7 @@ class NamespaceUpdateRequest(_message.Message):
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
     field_manager: _builtins.str
-    """Who writes, for the record of who owns which fields."""
+    """Who owns from now on what this changes, as in PatchRequest."""
     @_builtins.property
     def object(self) -> Global___Namespace: ...
     def __init__(

@@ -386,7 +386,7 @@ class ServiceCreateRequest(_message.Message):
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
     field_manager: _builtins.str
-    """Who writes, for the record of who owns which fields."""
+    """Who owns the fields of the object, which then has a record of that; empty: it has none until it is applied."""
     @_builtins.property
     def object(self) -> Global___Service: ...
     def __init__(
@@ -415,7 +415,7 @@ class ServiceUpdateRequest(_message.Message):
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
     field_manager: _builtins.str
-    """Who writes, for the record of who owns which fields."""
+    """Who owns from now on what this changes, as in PatchRequest."""
     @_builtins.property
     def object(self) -> Global___Service: ...
     def __init__(

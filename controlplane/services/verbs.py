@@ -177,6 +177,11 @@ class Verbs:
                     dry_run=dry_run,
                 )
                 return written, "configured" if written.changed else "unchanged"
+            except errors.Conflict:
+                # Others were faster many times over. A manifest that names no version conflicts with none of them.
+                if applied.resource_version:
+                    raise
+                continue
             except errors.NotFound:
                 pass
             try:

@@ -13,6 +13,7 @@ from podwire import kinds
 
 if TYPE_CHECKING:
     # The other roles serve metrics too and have neither.
+    from controlplane.services.users import Users
     from controlplane.sessions.agents import Agents
     from controlplane.store.cache import Cache
 
@@ -36,9 +37,10 @@ def serve_metrics(address: str, own: Collector) -> Callable[[], None]:
 
 
 class ReplicaMetrics(Collector):
-    def __init__(self, cache: Cache, agents: Agents) -> None:
+    def __init__(self, cache: Cache, agents: Agents, users: Users) -> None:
         self._cache = cache
         self._agents = agents
+        self._users = users
 
     def collect(self) -> Iterator[Metric]:
         cache = self._cache
@@ -56,3 +58,25 @@ class ReplicaMetrics(Collector):
         yield objects
         yield watchers
         yield history
+        yield from self._load()
+
+    def _load(self) -> Iterator[Metric]:
+        calls = CounterMetricFamily("podwire_calls", "Calls that were let in", labels=["method"])
+        for method, count in list(self._users.calls.items()):
+            calls.add_metric([method], count)
+        yield calls
+        used = GaugeMetricFamily("podwire_load", "What is under way, of what is limited", labels=["what"])
+        limit = GaugeMetricFamily("podwire_load_limit", "The limit of all users together", labels=["what"])
+        waiting = GaugeMetricFamily("podwire_load_waiting", "Calls that wait for room", labels=["what"])
+        refused = CounterMetricFamily("podwire_load_refused", "Calls refused with OVERLOADED", labels=["what"])
+        for gate in self._users.gates:
+            used.add_metric([gate.what], gate.used)
+            limit.add_metric([gate.what], gate.room.total)
+            waiting.add_metric([gate.what], gate.waiting)
+            refused.add_metric([gate.what], gate.refused)
+        yield used
+        yield limit
+        yield waiting
+        yield refused
+        outgoing = self._users.outgoing.used
+        yield GaugeMetricFamily("podwire_watch_bytes", "Bytes of watches that clients have not taken yet", outgoing)

@@ -56,6 +56,8 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     # Objects end at 1.5 MiB: what is larger gets our error, which names it, and not gRPC's.
     ("grpc.max_receive_message_length", 16 * _MIB),
     ("grpc.max_send_message_length", 16 * _MIB),
+    # Calls of one connection: what one user may have, streams and requests. More wait in their client.
+    ("grpc.max_concurrent_streams", 5_200),
 )
 # For requests under way when the server stops; watches and sessions are ended at once.
 _STOP_SECONDS: Final = 2.0
@@ -108,7 +110,7 @@ class Replica:
                     await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
                 await server.start()
                 if self._settings.metrics is not None:
-                    undo.callback(serve_metrics(self._settings.metrics, ReplicaMetrics(self.cache, self._agents)))
+                    undo.callback(serve_metrics(self._settings.metrics, self._metrics()))
                 log.info(
                     "serving",
                     address=self._settings.listen,
@@ -118,6 +120,9 @@ class Replica:
                 await server.wait_for_termination()
             finally:
                 await self._stop(server)
+
+    def _metrics(self) -> ReplicaMetrics:
+        return ReplicaMetrics(self.cache, self._agents, self._users)
 
     def _server(self) -> grpc.aio.Server:
         settings = self._settings

@@ -98,6 +98,8 @@ class LoadLimits:
     # MiB are 12 pages at a time and 48 MiB of memory, and enough for one core's work. Pages that wait cost nothing but
     # their requests' room, which bounds their number.
     answer_bytes: Room = Room(24 << 20, 4 << 20, 16 << 20, queue=1_000, wait=15.0)
+    # Bytes of batches of watches that clients have not taken yet: beyond, batches have at most 64 KiB and not 2 MiB.
+    watch_bytes: int = 64 << 20
     # Seconds that a client may take for a page of a list (2 MiB in 30 s are 70 KB/s) or for a batch of a watch.
     reading: float = 30.0
 

@@ -49,7 +49,7 @@ class Admission(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(self._unary(method, plain.unary_unary))
 
     def _unary(self, method: str, behavior: Any) -> Any:
-        user_of, reading = self._users.of, self._reading
+        user_of, calls, reading = self._users.of, self._users.calls, self._reading
 
         async def respond(data: bytes, context: Context) -> Any:
             user = user_of(context)
@@ -57,6 +57,7 @@ class Admission(grpc.GenericRpcHandler):
             if not share.enter_now() and not await _entered(share, method, context):
                 return b""
             try:
+                calls[method] += 1
                 CALL.set(Call(user, reading))
                 return await behavior(data, context)
             finally:
@@ -72,6 +73,7 @@ class Admission(grpc.GenericRpcHandler):
             try:
                 if not await _entered(user.requests, method, context):
                     return
+                self._users.calls[method] += 1
                 call = Call(user, self._reading, opening=user.requests)
                 CALL.set(call)
                 try:

@@ -9,13 +9,14 @@ import asyncio
 import gc
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import grpc.aio
 import structlog
 
-from controlplane.services.in_flight import Share
+from controlplane.services.in_flight import SMALL_BATCH_BYTES, Share
 from controlplane.services.users import User
+from podwire import errors
 
 log = structlog.get_logger(__name__)
 
@@ -41,24 +42,70 @@ class Call:
             self._opening = None
 
 
-CALL: Final[ContextVar[Call | None]] = ContextVar("call", default=None)
+# The running task's. Every method of the API is behind the limits, and so has one.
+CALL: Final[ContextVar[Call]] = ContextVar("call")
 
 
-def opened() -> None:
-    """The running task's stream stands."""
-    call = CALL.get()
-    if call is not None:
-        call.opened()
+class Delivery:
+    """A watch's client, as a reader: how much it is sent at once, and its end when it does not take it.
+
+    One timer a watch, not one a message: a client that stands still is noticed after one to two of its intervals.
+    """
+
+    def __init__(self, end: Callable[[errors.PodwireError], None]) -> None:
+        call = CALL.get()
+        self._seconds = call.reading
+        self._outgoing = call.user.outgoing
+        self._end = end
+        # Bytes of the message on its way, and how many messages there were.
+        self._size = 0
+        self._count = 0
+
+    @property
+    def room(self) -> Callable[[], int]:
+        """How many bytes the next message may have."""
+        return self._outgoing.batch
+
+    def begins(self, size: int) -> None:
+        """A message is handed to gRPC."""
+        self._size = size
+        self._count += 1
+        self._outgoing.used += size
+
+    def is_over(self) -> None:
+        """gRPC has passed it on to the client."""
+        self._outgoing.used -= self._size
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        self._look_again()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over()
+        self._timer.cancel()
+
+    def _look(self, count: int) -> None:
+        if self._size and self._count == count:
+            self._end(
+                errors.SlowWatcher(f"the watcher has not read for {self._seconds:g} s: list again, and read faster")
+            )
+        else:
+            self._look_again()
+
+    def _look_again(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look, self._count)
 
 
 async def answer_of(parts: Sequence[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
     """`parts` as one answer, put together once there is room among the bytes on their way to clients.
 
-    They count until the client has taken them; one that does not in time loses the call. Raises Overloaded.
+    They count until the client has taken them; one that does not in time loses the call. Raises Overloaded. What is
+    small enough for the windows of a connection just goes.
     """
     call = CALL.get()
-    if call is not None:
-        share, size = call.user.answers, sum(map(len, parts))
+    share, size = call.user.answers, sum(map(len, parts))
+    if size > SMALL_BATCH_BYTES:
         await share.enter(size)
         _when_done(context, lambda: share.leave(size))
         cut_after(call.reading, context)

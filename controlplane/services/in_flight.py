@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from controlplane.settings import Room
+from controlplane.store.channels import BATCH_BYTES
 from podwire import errors
 
+# A watcher's buffers on the way have as much.
+SMALL_BATCH_BYTES: Final = 64 * 1024
 # Bounds of the delay that refused requests are told, in seconds: below, they come back before anything has moved;
 # above, they stay away from a server that has long been idle.
 SHORTEST_DELAY: Final = 0.2
@@ -32,6 +35,22 @@ _RATE_SECONDS: Final = 1.0
 class _Waiting:
     cost: int
     entered: asyncio.Future[None]
+
+
+class Outgoing:
+    """Bytes of watches that gRPC holds because clients have not taken them: large batches while these are few.
+
+    Nobody waits here, as one who does not read would hold up those who do: batches only become small. That bounds the
+    memory by `budget` and a small batch for each watcher more.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.used = 0
+        self._budget = budget
+
+    def batch(self) -> int:
+        """How many bytes the next batch may have."""
+        return BATCH_BYTES if self.used < self._budget else SMALL_BATCH_BYTES
 
 
 class Gate:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,8 +61,8 @@ class Reader:
             raise lifecycle.not_found(kind, key)
         return entry.sent
 
-    async def list(self, kind: Kind, request: v1.ListRequest) -> bytes:
-        """A page of at most 2 MiB, as the bytes of the kind's List."""
+    async def list(self, kind: Kind, request: v1.ListRequest) -> list[bytes]:
+        """A page of at most 2 MiB: what the bytes of the kind's List are put together from."""
         selection = Selection.parse(kind, request.namespace, request.label_selector, request.field_selector)
         if request.limit < 0:
             raise errors.Invalid("limit must not be negative")
@@ -80,7 +80,7 @@ class Reader:
             setattr(metadata, "continue", str(Continue(revision, self._cache.epoch, page.last)))
             if selection.selects_all:
                 metadata.remaining_item_count = page.remaining
-        return b"".join((wire.list_metadata(metadata), *(entry.item for entry in page.entries)))
+        return [wire.list_metadata(metadata), *(entry.item for entry in page.entries)]
 
     async def select(self, kind: Kind, namespace: str, label_selector: str, field_selector: str) -> Sequence[Entry]:
         """Everything that is selected now, in the order of keys."""
@@ -125,27 +125,30 @@ class Watch:
         self.watcher = watcher
         self._bookmark_interval = bookmark_interval
 
-    async def responses(self) -> AsyncGenerator[bytes, None]:
-        """Batches of events, and a bookmark whenever there was none for the interval. Raises what ended the watch."""
+    async def responses(self, room: Callable[[], int]) -> AsyncGenerator[bytes, None]:
+        """Batches of events, and a bookmark whenever there was none for the interval. Raises what ended the watch.
+
+        A batch has as many bytes as there is `room` for, or one revision's.
+        """
         loop = asyncio.get_running_loop()
         try:
             while True:
-                batch = self.watcher.take()
+                batch = self.watcher.take(room())
                 if not batch:
-                    batch = await self._next(loop.time() + self._bookmark_interval)
+                    batch = await self._next(loop.time() + self._bookmark_interval, room)
                 yield batch + self._cache.epoch_field
         finally:
             self.watcher.close()
 
-    async def _next(self, deadline: float) -> bytes:
+    async def _next(self, deadline: float, room: Callable[[], int]) -> bytes:
         try:
             async with asyncio.timeout_at(deadline):
-                while not (batch := self.watcher.take()):
+                while not (batch := self.watcher.take(room())):
                     await self.watcher.wait()
                 return batch
         except TimeoutError:
             # Events that came in the very moment of the timeout go first: a bookmark says that nothing is missing.
-            return self.watcher.take() or wire.bookmark(self._cache.revision)
+            return self.watcher.take(room()) or wire.bookmark(self._cache.revision)
 
 
 def _revision(text: str) -> int:

@@ -18,6 +18,7 @@ the certificate's names are compared with every call, as they cost a tenth of re
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ import grpc.aio
 
 from controlplane.election import KEY_PREFIX
 from controlplane.services.callers import FENCE_METADATA
-from controlplane.services.in_flight import Gate, Share
+from controlplane.services.in_flight import Gate, Outgoing, Share
 from controlplane.settings import LoadLimits
 
 NODES: Final = "podwire:nodes"
@@ -39,13 +40,14 @@ _MOST_KNOWN: Final = 10_000
 class User:
     """One who asks, with a share of everything that is limited."""
 
-    __slots__ = ("answers", "name", "requests", "streams")
+    __slots__ = ("answers", "name", "outgoing", "requests", "streams")
 
-    def __init__(self, name: str, *, system: bool, requests: Gate, streams: Gate, answers: Gate) -> None:
+    def __init__(self, name: str, users: Users, *, system: bool) -> None:
         self.name = name
-        self.requests = Share(requests, name, system=system)
-        self.streams = Share(streams, name, system=system)
-        self.answers = Share(answers, name, system=system)
+        self.requests = Share(users.requests, name, system=system)
+        self.streams = Share(users.streams, name, system=system)
+        self.answers = Share(users.answers, name, system=system)
+        self.outgoing = users.outgoing
 
     @property
     def idle(self) -> bool:
@@ -57,8 +59,15 @@ class Users:
         self.requests = Gate("requests in flight", limits.requests, clock)
         self.streams = Gate("open streams", limits.streams, clock)
         self.answers = Gate("bytes of lists on their way", limits.answer_bytes, clock)
+        self.outgoing = Outgoing(limits.watch_bytes)
+        # Calls that were let in, by method.
+        self.calls: Counter[str] = Counter()
         self._users: dict[tuple[str, bool], User] = {}
         self._connections: dict[tuple[object, ...], tuple[str, bool, bool]] = {}
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        return self.requests, self.streams, self.answers
 
     def of(self, context: grpc.aio.ServicerContext[Any, Any]) -> User:
         """The user whose call this is."""
@@ -89,9 +98,7 @@ class Users:
         if user is None:
             if len(self._users) >= _MOST_KNOWN:
                 self._users = {key: user for key, user in self._users.items() if not user.idle}
-            user = self._users[name, system] = User(
-                name, system=system, requests=self.requests, streams=self.streams, answers=self.answers
-            )
+            user = self._users[name, system] = User(name, self, system=system)
         return user
 
 

@@ -17,7 +17,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from controlplane.services import applying, field_ownership, lifecycle, patching
+from controlplane.services import applying, calls, field_ownership, lifecycle, patching
 from controlplane.services.callers import Fence, fence_of, manager_of
 from controlplane.services.deleting import delete, delete_collection
 from controlplane.services.reading import Reader
@@ -33,6 +33,8 @@ Unary = Callable[[Any, Context], Awaitable[bytes]]
 
 RESULT_METADATA: Final = "podwire-result"
 WARNING_METADATA: Final = "podwire-warning"
+# For a watcher that has stood still to begin to read, so that it hears why it was ended.
+_LAST_WORD_SECONDS: Final = 5.0
 
 
 async def answer_errors(context: Context, method: str, call: Awaitable[Any]) -> Any:
@@ -104,7 +106,7 @@ class Verbs:
         return await self._reader.get(self._kind, request)
 
     async def _list(self, request: v1.ListRequest, context: Context) -> bytes:
-        return await self._reader.list(self._kind, request)
+        return await calls.answer_of(await self._reader.list(self._kind, request), context)
 
     async def _create(self, request: Any, context: Context) -> bytes:
         field_ownership.begin(self._kind, request.object, request.field_manager, now())
@@ -213,13 +215,19 @@ class Verbs:
         try:
             # The headers tell the client that the watch stands.
             await context.send_initial_metadata(())
-            async with aclosing(watch.responses()) as responses:
-                async for response in responses:
-                    await context.write(response)
+            calls.CALL.get().opened()
+            with calls.Delivery(watch.watcher.end) as delivery:
+                async with aclosing(watch.responses(delivery.room)) as responses:
+                    async for response in responses:
+                        delivery.begins(len(response))
+                        await context.write(response)
+                        delivery.is_over()
         except asyncio.CancelledError:
             if watch.watcher.error is None:
                 raise
             task.uncancel()
+            # It hears of its end when it reads; one that does not read at all is not waited for.
+            calls.cut_after(_LAST_WORD_SECONDS, context)
             raise watch.watcher.error from None
 
     def _key_of(self, obj: Any) -> str:

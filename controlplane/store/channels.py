@@ -72,16 +72,19 @@ class Watcher:
         # Called once when the watcher is ended from the server's side while it does not wait for events.
         self.on_end: Callable[[], None] = lambda: None
 
-    def take(self) -> bytes:
-        """What there is now, as the events of a response; empty when there is nothing. Raises what ended it."""
+    def take(self, limit: int = BATCH_BYTES) -> bytes:
+        """What there is now, as the events of a response; empty when there is nothing. Raises what ended it.
+
+        It has at most `limit` bytes, or one revision.
+        """
         if self.error is not None:
             raise self.error
         if self._past is not None:
-            batch = self._take_past()
+            batch = self._take_past(limit)
             if batch:
                 return batch
             self._past = None
-        return self._channel.take(self)
+        return self._channel.take(self, limit)
 
     async def wait(self) -> None:
         """Until there may be something to take."""
@@ -96,12 +99,12 @@ class Watcher:
             self.error = error
             self.on_end()
 
-    def _take_past(self) -> bytes:
+    def _take_past(self, limit: int) -> bytes:
         assert self._past is not None
         parts: list[bytes] = []
         size = 0
         following = self._held or next(self._past, None)
-        while following is not None and (not parts or size + following.size <= BATCH_BYTES):
+        while following is not None and (not parts or size + following.size <= limit):
             parts.extend(following.parts)
             size += following.size
             following = next(self._past, None)
@@ -148,18 +151,18 @@ class Channel:
         if self.end_bytes >= self._trim_at:
             self._trim()
 
-    def take(self, watcher: Watcher) -> bytes:
+    def take(self, watcher: Watcher, limit: int) -> bytes:
         start = watcher.position - self._base
         if start >= len(self._log):
             return b""
-        if self._joined[0] == watcher.position and self._joined[1] == self.end_index:
+        if self._joined[:2] == (watcher.position, self.end_index) and len(self._joined[2]) <= limit:
             data = self._joined[2]
             watcher.position = self.end_index
             watcher.read_bytes = self.end_bytes
             return data
         stop = start
-        limit = watcher.read_bytes + BATCH_BYTES
-        while stop < len(self._log) and (stop == start or self._log[stop].end <= limit):
+        last = watcher.read_bytes + limit
+        while stop < len(self._log) and (stop == start or self._log[stop].end <= last):
             stop += 1
         data = b"".join(chain.from_iterable(taken.parts for taken in self._log[start:stop]))
         watcher.position = self._base + stop

@@ -77,7 +77,7 @@ class Replica:
             node_ports=settings.node_ports,
             taken=lambda: self.cache.allocations,
         )
-        event_leases = EventLeases(etcd, asyncio.get_running_loop().time)
+        event_leases = EventLeases(etcd)
         self._writer = Writer(self.cache, self._committer, allocator, event_leases, new_uid=_new_uid)
         self._agents = Agents(
             etcd,

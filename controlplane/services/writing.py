@@ -194,8 +194,8 @@ class Writer:
             write.lease = await self._event_leases.lease_id()
             try:
                 return await self._committer.commit(write)
-            except LeaseLost as error:
-                self._event_leases.lost(error)
+            except LeaseLost:
+                self._event_leases.lost(write.lease)
         raise errors.Unavailable("etcd loses the leases of events: try again")
 
     async def _proven(self, kind: Kind, key: str) -> Entry | None:

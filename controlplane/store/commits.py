@@ -18,6 +18,7 @@ from typing import Final, NoReturn
 
 import structlog
 
+from controlplane.store import keys
 from controlplane.store import operations as op
 from controlplane.store.api import etcd_pb2 as pb
 from controlplane.store.api.kv_pb2 import KeyValue
@@ -153,7 +154,8 @@ class Committer:
                 answer = await self._etcd.txn(request.compare, request.success, request.failure)
                 answers = [answer]
             else:
-                answer = await self._etcd.txn([], [op.nested(pending.write.request()) for pending in group])
+                nested = [op.nested(pending.write.request()) for pending in group]
+                answer = await self._etcd.txn([], nested, _counted(group))
                 answers = [response.response_txn for response in answer.responses]
         except (errors.Unavailable, errors.Timeout) as error:
             await self._find_out(group, error)
@@ -180,6 +182,15 @@ class Committer:
                 _settle(pending, Outcome(True, kv.mod_revision, {}))
             else:
                 _fail(pending, type(error)(f"{error.message}; the write may have happened: read to find out"))
+
+
+def _counted(group: Sequence[_Pending]) -> list[pb.RequestOp]:
+    """What makes etcd hold a group that puts something against its quota: a put on the branch that is never taken.
+
+    etcd counts the puts of a transaction's own branches and not those nested in them (3.4.23: 84 MiB went into a quota
+    of 16 MiB), and lets what counts nothing pass when it is full.
+    """
+    return [op.put(keys.CLOCK, b"")] if any(pending.write.puts for pending in group) else []
 
 
 def _answer(pending: _Pending, answer: pb.TxnResponse, revision: int) -> None:

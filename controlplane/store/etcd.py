@@ -148,12 +148,16 @@ class Etcd:
         return lease
 
     async def adopt(self, lease_id: int, *, timeout: float = READ_TIMEOUT) -> Lease | None:
-        """A lease that another process was granted, or None where it is gone. Renew it before relying on it."""
+        """A lease that another process was granted, with the time that it has left, or None where it is gone."""
+        clock = asyncio.get_running_loop().time
+        sent = clock()
         request = pb.LeaseTimeToLiveRequest(ID=lease_id)
         answer = await self._read(lambda member, left: member.lease.LeaseTimeToLive(request, timeout=left), timeout)
         if answer.TTL <= 0:
             return None
-        return Lease(self._endpoints, lease_id, answer.grantedTTL, asyncio.get_running_loop().time)
+        lease = Lease(self._endpoints, lease_id, answer.grantedTTL, clock)
+        lease.renewed(sent, answer.TTL)
+        return lease
 
     def renewals(self) -> Renewals:
         """A shared stream of renewals; its `run` needs a task."""

@@ -13,6 +13,8 @@ PREFIX: Final = b"/podwire/"
 EPOCH: Final = b"/podwire/meta/epoch"
 # Written where a reader needs proof that the cache has caught up and no other write gives it.
 CLOCK: Final = b"/podwire/meta/clock"
+# Hangs on the lease that new events get.
+EVENT_LEASE: Final = b"/podwire/meta/event-lease"
 # One key for each service address, node port and node's pod CIDR that is taken; the value names who has it.
 ALLOCATIONS: Final = b"/podwire/allocations/"
 

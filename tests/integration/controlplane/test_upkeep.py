@@ -191,10 +191,19 @@ async def test_members_are_defragmented_one_a_look_the_leader_last_and_none_whil
 
 
 async def fill(client: Client, prefix: str) -> list[str]:
-    """Makes objects until the store takes no more; their names."""
-    for number in range(100):
+    """Makes objects, several at a time, until the store takes no more; their names."""
+    made: list[str] = []
+
+    async def make(name: str) -> bool:
         try:
-            await client.config_maps.create(config_map(f"{prefix}-{number}", text="x" * 500_000))
+            await client.config_maps.create(config_map(name, text="x" * 300_000))
         except errors.StoreFull:
-            return [f"{prefix}-{made}" for made in range(number)]
+            return False
+        made.append(name)
+        return True
+
+    for number in range(20):
+        # Those that wait for each other go to etcd in one transaction.
+        if not all(await asyncio.gather(*(make(f"{prefix}-{number}-{part}") for part in range(6)))):
+            return made
     raise AssertionError("the store is larger than its quota")

@@ -3,6 +3,9 @@
 Every error has a `reason` (the ErrorInfo reason on the wire, domain `podwire.io`), the gRPC status it travels as, and
 says in its type whether the same request can succeed later (`retryable`). `to_status` and `from_rpc_error` are exact
 inverses, so that an error raised in the store reaches a client on the other side of the wire as the same type.
+
+The docstrings of the errors are the page of them in docs/api (scripts/reference makes it): what it means, when it
+occurs, what to do.
 """
 
 from __future__ import annotations
@@ -50,13 +53,22 @@ class PodwireError(Exception):
 
 
 class Internal(PodwireError):
-    """A fault of ours: report it."""
+    """Something failed inside the server, for a reason that is none of the others.
+
+    When: the server met what its authors did not foresee, or etcd refused a request that it should have taken.
+    Do: look at the server's log, which has the cause, and report it. Read before you write again.
+    """
 
     in_doubt = True
 
 
 class Invalid(PodwireError):
-    """The object is wrong in one or more places: fix them. `errors` has all of them."""
+    """The request, or the object in it, is wrong in one or more places; `errors` has all of them.
+
+    When: a field is missing, malformed or not to be changed, a selector or a token cannot be read, or the request is no
+    message. All wrong fields are listed at once, and nothing is stored.
+    Do: correct the fields that are named.
+    """
 
     reason = "INVALID"
     code = grpc.StatusCode.INVALID_ARGUMENT
@@ -75,28 +87,45 @@ class Invalid(PodwireError):
 
 
 class TooLarge(PodwireError):
-    """The object is larger than etcd takes in a request (1.5 MiB): make it smaller."""
+    """The object is larger than etcd takes in a request (1.5 MiB), or a message larger than gRPC carries.
+
+    When: an object is stored that has more than 1.5 MiB once it is serialised. The message names it and its size.
+    Do: make it smaller, or split it.
+    """
 
     reason = "TOO_LARGE"
     code = grpc.StatusCode.INVALID_ARGUMENT
 
 
 class NotFound(PodwireError):
-    """There is no such object."""
+    """There is no such object.
+
+    When: an object is read, changed or deleted that is not there (any more), or made in a namespace that is not there.
+    Do: check name, kind and namespace; create what is missing.
+    """
 
     reason = "NOT_FOUND"
     code = grpc.StatusCode.NOT_FOUND
 
 
 class AlreadyExists(PodwireError):
-    """An object of that name is there."""
+    """An object of that name is there already.
+
+    When: an object is created whose name is taken. A deleted object keeps its name until it is gone.
+    Do: update it, apply instead of create, or choose another name (or `generateName`).
+    """
 
     reason = "ALREADY_EXISTS"
     code = grpc.StatusCode.ALREADY_EXISTS
 
 
 class Conflict(PodwireError):
-    """The object has changed since it was read: read it again, and retry."""
+    """The object has changed since it was read.
+
+    When: an update, a patch or a deletion names a `resourceVersion` that is no longer the object's own; or so many
+    others write the object at once that the server gives up.
+    Do: read the object again, make the change to that, and send it.
+    """
 
     reason = "CONFLICT"
     code = grpc.StatusCode.ABORTED
@@ -114,7 +143,11 @@ class FieldOwner:
 
 
 class FieldConflict(PodwireError):
-    """An apply would change fields that others own: leave them out, or apply with force. `owners` has all of them."""
+    """An apply would change fields that other managers own; `owners` has all of them.
+
+    When: an apply gives another value to a field that somebody else set. Nothing is changed.
+    Do: leave those fields out, give them the value that they have, or apply with `force` to own them from now on.
+    """
 
     reason = "FIELD_CONFLICT"
     code = grpc.StatusCode.ABORTED
@@ -127,28 +160,46 @@ class FieldConflict(PodwireError):
 
 
 class PreconditionFailed(PodwireError):
-    """What the request demands of the object's state does not hold (another uid, bound already, terminating)."""
+    """What the request demands of the object's state does not hold.
+
+    When: the object has another `uid` than the request names, a pod is bound that has a node, something new is made in
+    a namespace that is being deleted, or something is deleted that must stay.
+    Do: read the object; decide anew.
+    """
 
     reason = "PRECONDITION_FAILED"
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class Fenced(PodwireError):
-    """The writer no longer holds the election that its write names: stop acting."""
+    """The writer no longer holds the election under which it writes.
+
+    When: a scheduler or controller was frozen or cut off for longer than its lease, and somebody else was elected.
+    Do: stop acting, and stand for election again.
+    """
 
     reason = "FENCED"
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class HistoryLost(PodwireError):
-    """That revision's history is compacted, or belongs to another epoch: list again."""
+    """The revision that the request asks for is gone, or belongs to another epoch of the store.
+
+    When: a watch or a page of a list asks for what is older than the history that is kept (5 minutes by default), or
+    the store was restored from a backup since.
+    Do: list again, and watch from there.
+    """
 
     reason = "REVISION_COMPACTED"
     code = grpc.StatusCode.OUT_OF_RANGE
 
 
 class SlowWatcher(PodwireError):
-    """The watcher did not read fast enough and was ended: list again, read faster."""
+    """The watcher did not read fast enough, and was ended.
+
+    When: more has gathered for a watch than the server keeps for one. Other watchers do not notice.
+    Do: list again and watch from there; read faster, or select less.
+    """
 
     reason = "SLOW_WATCHER"
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -156,7 +207,11 @@ class SlowWatcher(PodwireError):
 
 
 class Overloaded(PodwireError):
-    """Too many requests in flight: retry after `retry_after` seconds."""
+    """Too many requests are under way, for this user or in all.
+
+    When: a limit on requests in flight, open streams or bytes of lists is reached. Nothing was done.
+    Do: wait for `retry_after` seconds, and then a random part more each time.
+    """
 
     reason = "OVERLOADED"
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -168,7 +223,12 @@ class Overloaded(PodwireError):
 
 
 class StoreFull(PodwireError):
-    """etcd has reached its quota and takes no writes: delete what is not needed, and retry once room has been made."""
+    """etcd has reached its quota and takes no writes. Reads and deletions work.
+
+    When: a write would make etcd's database larger than its quota, or its NOSPACE alarm stands.
+    Do: delete what is not needed; the elected controllers then make room of it within a minute, and writes work again.
+    `podctl cluster status` shows how it stands.
+    """
 
     reason = "STORE_FULL"
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -176,7 +236,11 @@ class StoreFull(PodwireError):
 
 
 class Unavailable(PodwireError):
-    """The server or what it needs cannot be reached now: back off and retry. A write may or may not have happened."""
+    """The server, or what it needs to answer, cannot be reached now. A write may or may not have happened.
+
+    When: nothing listens at the address, the connection broke, the server is stopping, or etcd has no quorum.
+    Do: back off and retry, elsewhere if there is an elsewhere; before a write is repeated, read whether it happened.
+    """
 
     reason = "UNAVAILABLE"
     code = grpc.StatusCode.UNAVAILABLE
@@ -185,7 +249,11 @@ class Unavailable(PodwireError):
 
 
 class NodeUnreachable(PodwireError):
-    """The agent of the pod's node has no session: the request needs it."""
+    """The agent of the pod's node has no session, and the request needs it.
+
+    When: logs or exec of a pod whose node is down, is cut off, or has lost its agent.
+    Do: look at the node (`podctl get nodes`); retry when it is Ready.
+    """
 
     reason = "NODE_UNREACHABLE"
     code = grpc.StatusCode.UNAVAILABLE
@@ -193,7 +261,11 @@ class NodeUnreachable(PodwireError):
 
 
 class Timeout(PodwireError):
-    """No answer in time. A write may or may not have happened: read to find out."""
+    """No answer came in time. A write may or may not have happened.
+
+    When: the caller's deadline passed, or etcd did not answer the server within 7 s.
+    Do: read whether a write happened before it is repeated; then retry.
+    """
 
     reason = "DEADLINE_EXCEEDED"
     code = grpc.StatusCode.DEADLINE_EXCEEDED
@@ -202,14 +274,23 @@ class Timeout(PodwireError):
 
 
 class Unauthenticated(PodwireError):
-    """The server does not know who asks: present a certificate of the cluster's CA."""
+    """It is not known who asks.
+
+    When: etcd demands that clients log in, and does not accept the control plane. (A client of the API without a
+    certificate of the cluster's CA does not get this far: its connection is refused, which is UNAVAILABLE.)
+    Do: give the control plane the certificate of a user that etcd knows (`--etcd-cert`, `--etcd-key`).
+    """
 
     reason = "UNAUTHENTICATED"
     code = grpc.StatusCode.UNAUTHENTICATED
 
 
 class Unsupported(PodwireError):
-    """This server has no such method, kind or option."""
+    """This server has no such method, kind or option.
+
+    When: a client is newer than the server, or a kind does not have that verb.
+    Do: upgrade the server, or leave it out.
+    """
 
     reason = "UNSUPPORTED"
     code = grpc.StatusCode.UNIMPLEMENTED

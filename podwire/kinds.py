@@ -39,8 +39,13 @@ class Kind:
     has_spec: bool = True
     # Clients cannot write it: replicas do.
     read_only: bool = False
-    # Field selectors beyond metadata.name and metadata.namespace.
+    # Field selectors beyond metadata.name and metadata.namespace, those that select least first: indexes follow them.
     selectable: Mapping[str, Selectable] = field(default_factory=dict, hash=False)
+    # Every field selector of the kind: path -> the object's value as text.
+    selectors: Mapping[str, Selectable] = field(init=False, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "selectors", {**_ALWAYS_SELECTABLE, **self.selectable})
 
     @property
     def singular(self) -> str:
@@ -67,10 +72,9 @@ class Kind:
     def watch_response(self) -> type[Message]:
         return _message(f"{self.name}WatchResponse")
 
-    @property
-    def selectors(self) -> Mapping[str, Selectable]:
-        """Every field selector of the kind: path -> the object's value as text."""
-        return {**_ALWAYS_SELECTABLE, **self.selectable}
+
+def _text(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _message(name: str) -> type[Message]:
@@ -91,7 +95,15 @@ NAMESPACE: Final = Kind(
     namespaced=False,
     selectable={"status.phase": lambda o: o.status.phase},
 )
-NODE: Final = Kind("Node", "nodes", "v1", v1.Node, ("no",), namespaced=False)
+NODE: Final = Kind(
+    "Node",
+    "nodes",
+    "v1",
+    v1.Node,
+    ("no",),
+    namespaced=False,
+    selectable={"spec.unschedulable": lambda o: _text(o.spec.unschedulable)},
+)
 NODE_SESSION: Final = Kind(
     "NodeSession",
     "nodesessions",
@@ -109,11 +121,23 @@ POD: Final = Kind(
     ("po",),
     selectable={
         "spec.nodeName": lambda o: o.spec.node_name,
-        "status.phase": lambda o: o.status.phase,
         "status.podIP": lambda o: o.status.pod_ip,
+        "status.nominatedNodeName": lambda o: o.status.nominated_node_name,
+        "status.phase": lambda o: o.status.phase,
+        "spec.serviceAccountName": lambda o: o.spec.service_account_name,
+        "spec.schedulerName": lambda o: o.spec.scheduler_name,
+        "spec.restartPolicy": lambda o: o.spec.restart_policy,
+        "spec.hostNetwork": lambda o: _text(o.spec.host_network),
     },
 )
-SERVICE: Final = Kind("Service", "services", "v1", v1.Service, ("svc",))
+SERVICE: Final = Kind(
+    "Service",
+    "services",
+    "v1",
+    v1.Service,
+    ("svc",),
+    selectable={"spec.clusterIP": lambda o: o.spec.cluster_ip, "spec.type": lambda o: o.spec.type},
+)
 ENDPOINT_SLICE: Final = Kind(
     "EndpointSlice",
     "endpointslices",
@@ -124,7 +148,14 @@ ENDPOINT_SLICE: Final = Kind(
     has_spec=False,
 )
 DEPLOYMENT: Final = Kind("Deployment", "deployments", "apps/v1", v1.Deployment, ("deploy",))
-REPLICA_SET: Final = Kind("ReplicaSet", "replicasets", "apps/v1", v1.ReplicaSet, ("rs",))
+REPLICA_SET: Final = Kind(
+    "ReplicaSet",
+    "replicasets",
+    "apps/v1",
+    v1.ReplicaSet,
+    ("rs",),
+    selectable={"status.replicas": lambda o: str(o.status.replicas)},
+)
 CONFIG_MAP: Final = Kind("ConfigMap", "configmaps", "v1", v1.ConfigMap, ("cm",), has_status=False, has_spec=False)
 SECRET: Final = Kind(
     "Secret",
@@ -144,11 +175,16 @@ EVENT: Final = Kind(
     has_status=False,
     has_spec=False,
     selectable={
-        "involvedObject.kind": lambda o: o.involved_object.kind,
-        "involvedObject.namespace": lambda o: o.involved_object.namespace,
-        "involvedObject.name": lambda o: o.involved_object.name,
         "involvedObject.uid": lambda o: o.involved_object.uid,
+        "involvedObject.name": lambda o: o.involved_object.name,
+        "involvedObject.namespace": lambda o: o.involved_object.namespace,
+        "involvedObject.kind": lambda o: o.involved_object.kind,
+        "involvedObject.apiVersion": lambda o: o.involved_object.api_version,
+        "involvedObject.resourceVersion": lambda o: o.involved_object.resource_version,
+        "involvedObject.fieldPath": lambda o: o.involved_object.field_path,
         "reason": lambda o: o.reason,
+        "reportingComponent": lambda o: o.reporting_component,
+        "source": lambda o: o.source.component or o.reporting_component,
         "type": lambda o: o.type,
     },
 )

@@ -12,17 +12,16 @@ from typing import Any, Final
 
 from podwire import errors, v1
 from podwire.kinds import Kind
+from podwire.label_syntax import is_key, is_value
 
 IN: Final = "In"
 NOT_IN: Final = "NotIn"
 EXISTS: Final = "Exists"
 DOES_NOT_EXIST: Final = "DoesNotExist"
 
-_WORD = r"[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?"
-_SET: Final = re.compile(rf"(?P<key>{_WORD})\s+(?P<operator>in|notin)\s*\((?P<values>[^()]*)\)")
-_EQUALITY: Final = re.compile(rf"(?P<key>{_WORD})\s*(?P<operator>==|=|!=)\s*(?P<value>({_WORD})?)")
-_EXISTENCE: Final = re.compile(rf"(?P<not>!?)\s*(?P<key>{_WORD})")
-_VALUE: Final = re.compile(rf"({_WORD})?")
+# The parts of a label selector: operators, and words in between; `in` and `notin` are words.
+_TOKEN: Final = re.compile(r"\s*(?P<token>==|!=|[=!,()]|[^\s=!,()]+)\s*")
+_WORDS: Final = re.compile(r"[^\s=!,()]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,13 @@ class LabelSelector:
     @classmethod
     def parse(cls, text: str) -> LabelSelector:
         """From `app=web,tier in (a,b),!canary`; Invalid says which part is wrong."""
-        return cls(tuple(_requirement(part, text) for part in _parts(text)))
+        try:
+            return cls(tuple(_LabelReader(text).read()))
+        except _Unreadable as error:
+            raise errors.Invalid(
+                f'label selector "{_shortened(text)}": {error}: '
+                "write key=value, key!=value, key in (a,b), key notin (a,b), key or !key, joined by commas"
+            ) from None
 
     @classmethod
     def from_message(cls, message: v1.LabelSelector) -> LabelSelector:
@@ -86,26 +91,99 @@ class LabelSelector:
         return ",".join(str(requirement) for requirement in self.requirements)
 
 
-def _parts(text: str) -> Iterator[str]:
-    """Splits at the commas that are not between parentheses."""
-    if not text.strip():
-        return
-    yield from (part.strip() for part in re.split(r",(?![^()]*\))", text))
+class _Unreadable(ValueError):
+    """A selector that cannot be read; the text says what is wrong with it."""
 
 
-def _requirement(part: str, text: str) -> Requirement:
-    if match := _SET.fullmatch(part):
-        values = [value.strip() for value in match["values"].split(",")]
-        if all(_VALUE.fullmatch(value) for value in values):
-            return Requirement(match["key"], IN if match["operator"] == "in" else NOT_IN, frozenset(values))
-    elif match := _EQUALITY.fullmatch(part):
-        return Requirement(match["key"], NOT_IN if match["operator"] == "!=" else IN, frozenset({match["value"]}))
-    elif match := _EXISTENCE.fullmatch(part):
-        return Requirement(match["key"], DOES_NOT_EXIST if match["not"] else EXISTS)
-    raise errors.Invalid(
-        f'label selector "{text}": "{part}" is not a condition: '
-        "write key=value, key!=value, key in (a,b), key notin (a,b), key or !key"
-    )
+class _LabelReader:
+    """Reads a selector from left to right, in time that grows with its length and no faster."""
+
+    def __init__(self, text: str) -> None:
+        self._tokens = _tokens(text)
+        self._next = 0
+
+    def read(self) -> Iterator[Requirement]:
+        while self._peek():
+            yield self._requirement()
+            if self._peek():
+                self._expect(",")
+                if not self._peek():
+                    raise _Unreadable("a condition is missing after the last comma")
+
+    def _requirement(self) -> Requirement:
+        if self._peek() == "!":
+            self._take()
+            return Requirement(self._key(), DOES_NOT_EXIST)
+        key = self._key()
+        match self._peek():
+            case "=" | "==":
+                self._take()
+                return Requirement(key, IN, frozenset({self._value()}))
+            case "!=":
+                self._take()
+                return Requirement(key, NOT_IN, frozenset({self._value()}))
+            case "in" | "notin" as operator:
+                self._take()
+                return Requirement(key, IN if operator == "in" else NOT_IN, frozenset(self._values()))
+            case _:
+                return Requirement(key, EXISTS)
+
+    def _values(self) -> Iterator[str]:
+        self._expect("(")
+        yield self._value()
+        while self._peek() == ",":
+            self._take()
+            yield self._value()
+        self._expect(")")
+
+    def _key(self) -> str:
+        token = self._take()
+        if not is_key(token):
+            raise _Unreadable(f"{_quoted(token)} is not a label's key")
+        return token
+
+    def _value(self) -> str:
+        """A word, or nothing, which is the empty value."""
+        if not _WORDS.fullmatch(self._peek()):
+            return ""
+        token = self._take()
+        if not is_value(token):
+            raise _Unreadable(f"{_quoted(token)} is not a label's value")
+        return token
+
+    def _expect(self, wanted: str) -> None:
+        token = self._take()
+        if token != wanted:
+            raise _Unreadable(f'{_quoted(token)} stands where "{wanted}" should')
+
+    def _peek(self) -> str:
+        """Empty at the end."""
+        return self._tokens[self._next] if self._next < len(self._tokens) else ""
+
+    def _take(self) -> str:
+        token = self._peek()
+        self._next += 1
+        return token
+
+
+def _tokens(text: str) -> list[str]:
+    return [match["token"] for match in _TOKEN.finditer(text)]
+
+
+def _quoted(token: str) -> str:
+    return f'"{_shortened(token)}"' if token else "the end"
+
+
+def _shortened(text: str) -> str:
+    """As much of a selector as an error needs."""
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+# What stands between the commas; a backslash makes a comma, an equals sign or a backslash part of a value.
+_FIELD_PART: Final = re.compile(r"(?:[^,\\]|\\.|\\$)+", re.DOTALL)
+_FIELD_OPERATOR: Final = re.compile("(==|!=|=)")
+_ESCAPED: Final = re.compile(r"\\([\\,=])")
+_TO_ESCAPE: Final = re.compile(r"([\\,=])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +191,10 @@ class _FieldTerm:
     path: str
     equal: bool
     value: str
+
+    def __str__(self) -> str:
+        escaped = _TO_ESCAPE.sub(r"\\\1", self.value)
+        return f"{self.path}{'=' if self.equal else '!='}{escaped}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +207,7 @@ class FieldSelector:
     @classmethod
     def parse(cls, text: str, kind: Kind) -> FieldSelector:
         """From `spec.nodeName=n1,status.phase!=Failed`; Invalid says which part is wrong."""
-        return cls(kind, tuple(_term(part, text, kind) for part in text.split(",") if part.strip()))
+        return cls(kind, tuple(_term(part, text, kind) for part in _FIELD_PART.findall(text) if part.strip()))
 
     def matches(self, obj: Any) -> bool:
         selectors = self.kind.selectors
@@ -136,16 +218,20 @@ class FieldSelector:
         return next((term.value for term in self.terms if term.equal and term.path == path), None)
 
     def __str__(self) -> str:
-        return ",".join(f"{term.path}{'=' if term.equal else '!='}{term.value}" for term in self.terms)
+        return ",".join(map(str, self.terms))
 
 
 def _term(part: str, text: str, kind: Kind) -> _FieldTerm:
-    match = re.fullmatch(r"\s*([\w.]+)\s*(==|=|!=)\s*(.*?)\s*", part)
-    if match is None:
-        raise errors.Invalid(f'field selector "{text}": "{part}" is not path=value or path!=value')
-    if match[1] not in kind.selectors:
+    path, operator, value = _FIELD_OPERATOR.split(part, maxsplit=1) if "=" in part else ("", "", "")
+    if not operator:
+        raise errors.Invalid(
+            f'field selector "{_shortened(text)}": "{_shortened(part)}" is not path=value or path!=value'
+        )
+    path = path.strip()
+    if path not in kind.selectors:
         known = ", ".join(sorted(kind.selectors))
         raise errors.Invalid(
-            f'field selector "{text}": {kind.plural} cannot be selected by "{match[1]}", only by {known}'
+            f'field selector "{_shortened(text)}": {kind.plural} cannot be selected by "{_shortened(path)}", '
+            f"only by {known}"
         )
-    return _FieldTerm(match[1], match[2] != "!=", match[3])
+    return _FieldTerm(path, operator != "!=", _ESCAPED.sub(r"\1", value.strip()))

@@ -15,6 +15,7 @@ from controlplane.store import wire
 from controlplane.store.cache import Cache
 from controlplane.store.channels import BATCH_BYTES, Watcher
 from controlplane.store.entries import Entry
+from controlplane.store.kind_cache import Page
 from controlplane.store.selection import Selection
 from podwire import errors, v1
 from podwire.client import INITIAL_EVENTS_END
@@ -22,6 +23,10 @@ from podwire.keys import join_key
 from podwire.kinds import Kind
 
 CACHED: Final = "any"
+NOT_OLDER_THAN: Final = "NotOlderThan"
+EXACT: Final = "Exact"
+# Digits of the largest revision, 2^63 - 1.
+_MOST_DIGITS: Final = 19
 DEFAULT_BOOKMARK_SECONDS: Final = 10
 
 
@@ -37,9 +42,13 @@ class Continue:
     def parse(cls, token: str) -> Continue:
         try:
             revision, epoch, last = json.loads(base64.urlsafe_b64decode(token))
-            return cls(int(revision), str(epoch), str(last))
-        except (ValueError, TypeError):
-            raise errors.Invalid("continue is not a token that a list has given: start without one") from None
+            # Becomes part of a key.
+            last.encode()
+            if isinstance(epoch, str) and _revision(str(revision)):
+                return cls(_revision(str(revision)), epoch, last)
+        except (ValueError, TypeError, AttributeError, RecursionError, errors.Invalid):
+            pass  # Tokens that were never given are wrong in many ways.
+        raise errors.Invalid("continue is not a token that a list has given: start without one")
 
     def __str__(self) -> str:
         return base64.urlsafe_b64encode(json.dumps([self.revision, self.epoch, self.last]).encode()).decode()
@@ -73,8 +82,8 @@ class Reader:
             revision, last = token.revision, token.last
         else:
             await self._reach(request.resource_version)
-            revision, last = self._cache.revision, ""
-        page = self._cache.of(kind).page(selection, revision, last, request.limit, BATCH_BYTES)
+            revision, last = self._revision_of(request), ""
+        page = await self._page(selection, revision, last, request.limit)
         metadata = v1.ListMeta(resource_version=str(revision), epoch=self._cache.epoch)
         if page.last:
             setattr(metadata, "continue", str(Continue(revision, self._cache.epoch, page.last)))
@@ -104,6 +113,31 @@ class Reader:
             await self._cache.wait_fresh()
             watcher = cache.watch(selection, self._cache.revision)
         return Watch(self._cache, watcher, request.bookmark_interval_seconds or DEFAULT_BOOKMARK_SECONDS)
+
+    def _revision_of(self, request: v1.ListRequest) -> int:
+        """The revision of a list that begins, once the cache has reached what it asks for."""
+        match, version = request.resource_version_match, request.resource_version
+        if match not in ("", NOT_OLDER_THAN, EXACT):
+            raise errors.Invalid(f'resource_version_match must be {NOT_OLDER_THAN} or {EXACT}, not "{match}"')
+        if match and not version:
+            raise errors.Invalid("resource_version_match says how a resource_version is meant: give one, or leave it out")
+        if match != EXACT:
+            return self._cache.revision
+        if version == CACHED or not _revision(version):
+            raise errors.Invalid(f'the state at resource_version "{version}" cannot be listed: name a revision')
+        return _revision(version)
+
+    async def _page(self, selection: Selection, revision: int, after: str, limit: int) -> Page:
+        cache = self._cache.of(selection.kind)
+        if revision >= cache.floor:
+            return cache.page(selection, revision, after, limit, BATCH_BYTES)
+        try:
+            return await self._cache.past.page(selection, revision, after, limit, BATCH_BYTES)
+        except errors.HistoryLost:
+            raise errors.HistoryLost(
+                f"the state of {selection.kind.plural} at revision {revision} is compacted: list again from the start, "
+                "without a continue token and without that resource_version"
+            ) from None
 
     async def _reach(self, resource_version: str) -> None:
         """Waits until the cache may answer: empty is now, a revision is at least that, `any` is at once."""
@@ -152,6 +186,6 @@ class Watch:
 
 
 def _revision(text: str) -> int:
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()) or len(text) > _MOST_DIGITS:
         raise errors.Invalid(f'resource_version must be a revision, "{CACHED}" or empty, not "{text}"')
     return int(text)

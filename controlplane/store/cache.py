@@ -25,6 +25,7 @@ from controlplane.store.endpoints import Compacted
 from controlplane.store.etcd import Etcd
 from controlplane.store.freshness import Freshness, Reached
 from controlplane.store.kind_cache import KindCache, Limits
+from controlplane.store.past import Past
 from controlplane.store.waking import Waker
 from podwire import errors, kinds
 from podwire.backoff import Backoff
@@ -62,6 +63,7 @@ class Cache:
         self._reached = Reached()
         self._freshness = Freshness(etcd, self._reached)
         self._synced = asyncio.Event()
+        self.past = Past(etcd)
         # How often everything was read anew; more than one means that history was lost.
         self.starts = 0
         self.epoch = ""

@@ -47,6 +47,7 @@ _RULES: Final[Mapping[str, Callable[[Any], Problems]]] = {
 _UPDATE_RULES: Final[Mapping[str, Callable[[Any, Any], Problems]]] = {
     kinds.POD.name: pods.validate_pod_update,
     kinds.SERVICE.name: services.validate_service_update,
+    kinds.ENDPOINT_SLICE.name: services.validate_endpoint_slice_update,
     kinds.DEPLOYMENT.name: workloads.validate_workload_update,
     kinds.REPLICA_SET.name: workloads.validate_workload_update,
     kinds.CONFIG_MAP.name: data.validate_config_map_update,

@@ -10,12 +10,10 @@ import re
 from typing import Final
 
 from podwire import v1
+from podwire.label_syntax import LABEL, LONGEST_SUBDOMAIN, SUBDOMAIN, is_key_prefix, is_name, is_value
 from podwire.validation.problems import Problems, between, invalid, required
 
-_LABEL: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _LABEL_1035: Final = "[a-z]([-a-z0-9]*[a-z0-9])?"
-_SUBDOMAIN: Final = rf"{_LABEL}(\.{_LABEL})*"
-_NAME: Final = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _DATA_KEY: Final = "[-._a-zA-Z0-9]+"
 _VARIABLE: Final = "[ -<>-~]+"
 _HEADER: Final = "[-A-Za-z0-9]+"
@@ -36,7 +34,7 @@ def dns_label(path: str, value: str) -> Problems:
         "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', "
         "and must start and end with an alphanumeric character"
     )
-    yield from _matches(path, value, _LABEL, 63, what, "'my-name', or '123-abc'")
+    yield from _matches(path, value, LABEL, 63, what, "'my-name', or '123-abc'")
 
 
 def dns_label_1035(path: str, value: str) -> Problems:
@@ -54,15 +52,15 @@ def dns_subdomain(path: str, value: str) -> Problems:
         "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', "
         "and must start and end with an alphanumeric character"
     )
-    yield from _matches(path, value, _SUBDOMAIN, 253, what, "'example.com'")
+    yield from _matches(path, value, SUBDOMAIN, LONGEST_SUBDOMAIN, what, "'example.com'")
 
 
 def qualified_name(path: str, value: str) -> Problems:
     """A label's key: a name of at most 63 characters, with or without a subdomain and a slash before it."""
     prefix, slash, name = value.rpartition("/")
-    if slash and (not prefix or len(prefix) > 253 or not re.fullmatch(_SUBDOMAIN, prefix)):
+    if slash and not is_key_prefix(prefix):
         yield invalid(path, value, "prefix part must be a lowercase RFC 1123 subdomain (e.g. 'example.com')")
-    if len(name) > 63 or not re.fullmatch(_NAME, name):
+    if not is_name(name):
         yield invalid(
             path,
             value,
@@ -74,7 +72,7 @@ def qualified_name(path: str, value: str) -> Problems:
 def label_value(path: str, value: str) -> Problems:
     if len(value) > 63:
         yield invalid(path, value, "must be no more than 63 characters")
-    elif value and not re.fullmatch(_NAME, value):
+    elif not is_value(value):
         yield invalid(
             path,
             value,

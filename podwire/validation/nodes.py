@@ -5,7 +5,7 @@ from __future__ import annotations
 from podwire import v1
 from podwire.validation import names
 from podwire.validation.containers import not_negative
-from podwire.validation.problems import Problems, invalid, one_of, unique
+from podwire.validation.problems import Problems, forbidden, invalid, one_of, unique
 
 
 def validate_node(node: v1.Node) -> Problems:
@@ -27,6 +27,8 @@ def validate_node(node: v1.Node) -> Problems:
 def validate_node_update(old: v1.Node, new: v1.Node) -> Problems:
     if old.spec.pod_cidr and old.spec.pod_cidr != new.spec.pod_cidr:
         yield invalid("spec.podCIDR", new.spec.pod_cidr, "node updates may not change it once it is set")
+    if old.spec.provider_id and old.spec.provider_id != new.spec.provider_id:
+        yield forbidden("spec.providerID", "node updates may not change it once it is set")
 
 
 def validate_event(event: v1.Event) -> Problems:

@@ -31,8 +31,8 @@ _MOST_NAMESERVERS: Final = 3
 _MOST_SEARCHES: Final = 32
 
 _UNCHANGEABLE: Final = (
-    "pod updates may not change fields other than the containers' `image`, `spec.activeDeadlineSeconds` and "
-    "`spec.tolerations` (only additions): delete the pod and create it anew"
+    "pod updates may not change fields other than the containers' `image`, `spec.activeDeadlineSeconds`, "
+    "`spec.tolerations` (only additions) and `spec.schedulingGates` (only removals): delete the pod and create it anew"
 )
 
 
@@ -228,6 +228,9 @@ def validate_pod_update(old: v1.Pod, new: v1.Pod) -> Problems:
     if all(toleration in new.spec.tolerations for toleration in old.spec.tolerations):
         del allowed.tolerations[:]
         allowed.tolerations.extend(old.spec.tolerations)
+    if all(gate in old.spec.scheduling_gates for gate in new.spec.scheduling_gates):
+        del allowed.scheduling_gates[:]
+        allowed.scheduling_gates.extend(old.spec.scheduling_gates)
     for path in _differences("spec", tree_codec.to_tree(old.spec), tree_codec.to_tree(allowed)):
         yield forbidden(path, _UNCHANGEABLE)
 

@@ -46,10 +46,17 @@ def validate_service(service: v1.Service) -> Problems:
 
 
 def validate_service_update(old: v1.Service, new: v1.Service) -> Problems:
+    if (
+        old.spec.type == new.spec.type == "LoadBalancer"
+        and old.spec.load_balancer_class != new.spec.load_balancer_class
+    ):
+        yield invalid("spec.loadBalancerClass", new.spec.load_balancer_class, "may not change once set")
     if "ExternalName" in (old.spec.type, new.spec.type) or not old.spec.cluster_ip:
         return
     if old.spec.cluster_ip != new.spec.cluster_ip:
         yield invalid("spec.clusterIP", new.spec.cluster_ip, "field is immutable")
+    if old.spec.ip_families[:1] != new.spec.ip_families[:1]:
+        yield invalid("spec.ipFamilies[0]", ", ".join(new.spec.ip_families), "may not change once set")
 
 
 def _ports(path: str, spec: v1.ServiceSpec) -> Problems:
@@ -141,3 +148,8 @@ def validate_endpoint_slice(endpoint_slice: v1.EndpointSlice) -> Problems:
         if "port" in fields_of(port):
             yield from names.port_number(f"ports[{i}].port", port.port)
     yield from unique("ports", ((f"[{i}].name", port.name) for i, port in enumerate(endpoint_slice.ports)))
+
+
+def validate_endpoint_slice_update(old: v1.EndpointSlice, new: v1.EndpointSlice) -> Problems:
+    if old.address_type != new.address_type:
+        yield invalid("addressType", new.address_type, "field is immutable")

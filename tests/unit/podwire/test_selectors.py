@@ -29,6 +29,15 @@ from podwire.selectors import FieldSelector, LabelSelector
         ("app=web,tier in (a,b),!canary", {"app": "web", "tier": "a"}, True),
         ("app=web,tier in (a,b),!canary", {"app": "web", "tier": "a", "canary": ""}, False),
         ("app.kubernetes.io/name=web", {"app.kubernetes.io/name": "web"}, True),
+        (" tier  in(a , b) , app ", {"tier": "a", "app": ""}, True),
+        ("tier in ()", {"tier": ""}, True),
+        ("tier in (a,)", {"tier": ""}, True),
+        ("tier notin (a),tier", {"tier": "b"}, True),
+        ("tier notin (a),tier", {}, False),
+        ("a=1,a!=2", {"a": "1"}, True),
+        ("app!=", {"app": ""}, False),
+        ("in=x", {"in": "x"}, True),
+        ("in in (in)", {"in": "in"}, True),
     ],
 )
 def test_a_label_selector_selects(selector: str, labels: dict[str, str], matches: bool) -> None:
@@ -38,11 +47,41 @@ def test_a_label_selector_selects(selector: str, labels: dict[str, str], matches
 
 
 @pytest.mark.parametrize(
-    "selector", ["=web", "app=web,", "app in a", "app in (a", "app~b", "a b", "-a", "a=b=c", "!a=b"]
+    ("selector", "says"),
+    [
+        ("=web", '"=" is not a label\'s key'),
+        ("app=web,", "missing after the last comma"),
+        (",app", '"," is not a label\'s key'),
+        ("app in a", '"a" stands where "\\("'),
+        ("app in (a", 'the end stands where "\\)"'),
+        ("app~b", '"app~b" is not a label\'s key'),
+        ("a b", '"b" stands where ","'),
+        ("-a", '"-a" is not a label\'s key'),
+        ("a=b=c", '"=" stands where ","'),
+        ("!a=b", '"=" stands where ","'),
+        ("a=-b", '"-b" is not a label\'s value'),
+        (f"a={'x' * 64}", "is not a label's value"),
+        (f"{'x' * 64}", "is not a label's key"),
+        ("Example.com/a", "is not a label's key"),
+        ("/a", "is not a label's key"),
+        ("a/b/c", "is not a label's key"),
+        ("a in (b/c)", "is not a label's value"),
+        ("a>1", "is not a label's key"),
+    ],
 )
-def test_a_wrong_label_selector_says_which_part(selector: str) -> None:
-    with pytest.raises(Invalid, match="is not a condition"):
+def test_a_wrong_label_selector_says_which_part(selector: str, says: str) -> None:
+    with pytest.raises(Invalid, match=says):
         LabelSelector.parse(selector)
+
+
+def test_a_long_selector_takes_no_longer_than_its_length_says() -> None:
+    """These took quadratic time once; the suite's own limit would notice."""
+    for text in ("," * 200_000, "a" * 200_000, "(" * 200_000, "a" + " " * 200_000 + "\n~"):
+        with pytest.raises(Invalid):
+            LabelSelector.parse(text)
+    with pytest.raises(Invalid):
+        FieldSelector.parse("metadata.nam=" + " " * 200_000 + "\n", kinds.POD)
+    assert len(LabelSelector.parse(",".join(["a=b"] * 50_000)).requirements) == 50_000
 
 
 def test_a_manifests_selector_is_the_same_thing() -> None:
@@ -73,6 +112,10 @@ POD = v1.Pod(
         ("spec.nodeName==n2", False),
         ("spec.nodeName=", False),
         ("status.phase!=Running", False),
+        (r"metadata.name=we\,b", False),
+        (" spec.nodeName = n1 , ", True),
+        ("spec.restartPolicy=Never", False),
+        ("spec.hostNetwork=false,status.nominatedNodeName=,spec.serviceAccountName=", True),
     ],
 )
 def test_a_field_selector_selects(selector: str, matches: bool) -> None:

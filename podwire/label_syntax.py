@@ -1,0 +1,32 @@
+"""What keys and values of labels look like: for those who validate objects, and for those who read selectors."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+LABEL: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+SUBDOMAIN: Final = rf"{LABEL}(\.{LABEL})*"
+NAME: Final = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+LONGEST_SUBDOMAIN: Final = 253
+LONGEST_NAME: Final = 63
+
+
+def is_name(text: str) -> bool:
+    """The part of a key after its slash, and a value that is not empty."""
+    return len(text) <= LONGEST_NAME and re.fullmatch(NAME, text) is not None
+
+
+def is_key_prefix(text: str) -> bool:
+    """The part of a key before its slash."""
+    return len(text) <= LONGEST_SUBDOMAIN and re.fullmatch(SUBDOMAIN, text) is not None
+
+
+def is_key(text: str) -> bool:
+    """`app`, `app.kubernetes.io/name`."""
+    prefix, slash, name = text.rpartition("/")
+    return is_name(name) and (not slash or is_key_prefix(prefix))
+
+
+def is_value(text: str) -> bool:
+    return not text or is_name(text)

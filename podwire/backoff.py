@@ -16,6 +16,11 @@ class Backoff:
         self._uniform = uniform
         self._failures = 0
 
+    @property
+    def failures(self) -> int:
+        """How often `next` was called since the last `reset`."""
+        return self._failures
+
     def next(self, *, at_least: float = 0.0) -> float:
         """Counts a failure; the seconds to wait after it.
 

@@ -7,7 +7,7 @@ from podwire.client.kind_client import Applied, KindClient, Listed
 from podwire.client.pods import ExecSession, PodClient
 from podwire.client.retrying import RetryPolicy
 from podwire.client.watching import ADDED, BOOKMARK, DELETED, INITIAL_EVENTS_END, MODIFIED, WatchEvent
-from podwire.client.work_queue import WorkQueue
+from podwire.client.work_queue import ShutDown, WorkQueue
 
 __all__ = [
     "ADDED",
@@ -25,6 +25,7 @@ __all__ = [
     "PodClient",
     "RetryPolicy",
     "Settings",
+    "ShutDown",
     "Tls",
     "WatchEvent",
     "WorkQueue",

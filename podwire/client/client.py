@@ -24,6 +24,7 @@ class Client:
 
     def __init__(self, connection: Connection, retry: RetryPolicy | None = None) -> None:
         self._connection = connection
+        self._retry = retry
         self.namespaces: KindClient[v1.Namespace] = KindClient(connection, kinds.NAMESPACE, retry)
         self.nodes: KindClient[v1.Node] = KindClient(connection, kinds.NODE, retry)
         self.node_sessions: KindClient[v1.NodeSession] = KindClient(connection, kinds.NODE_SESSION, retry)
@@ -65,7 +66,7 @@ class Client:
     async def cluster_status(self) -> v1.ClusterStatus:
         """How the control plane's store is: etcd's members, alarms, leaders. Answered where etcd is in trouble, too."""
         status: v1.ClusterStatus = await self._connection.read(
-            "/podwire.v1.Cluster/Status", v1.ClusterStatusRequest(), v1.ClusterStatus
+            "/podwire.v1.Cluster/Status", v1.ClusterStatusRequest(), v1.ClusterStatus, self._retry
         )
         return status
 

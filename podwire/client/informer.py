@@ -26,16 +26,27 @@ Handler = Callable[[str, T | None, T | None], None]
 
 
 class Informer(Generic[T]):
-    """Handlers are called in the event loop, in the order of history, and must not block.
+    """`run` keeps it up to date, as a task with an owner; `wait_synced` waits until it is complete for the first time.
+
+    Keys are `"namespace/name"`, or `"name"` where the kind has no namespaces. Handlers are called in the event loop, in
+    the order of history, and must not block; there are no periodic repetitions, because no change is missed.
 
     Within one epoch the picture never goes back: a list older than what was seen is not believed. Of a key whose object
     was replaced by another of the same name, handlers hear the deletion first.
     """
 
     def __init__(
-        self, client: KindClient[T], *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+        self,
+        client: KindClient[T],
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        strip: Callable[[T], None] | None = None,
     ) -> None:
+        """`strip` removes from every object, in place, what nobody will read: it is not kept in memory."""
         self._client = client
+        self._strip = strip
         self._selection = Selection(namespace, label_selector, field_selector)
         self._objects: dict[str, T] = {}
         self._handlers: list[Handler[T]] = []
@@ -66,9 +77,11 @@ class Informer(Generic[T]):
         return self._synced.is_set()
 
     async def wait_synced(self) -> None:
+        """Until the picture is complete. Where `run` has raised that is never: have both in one TaskGroup."""
         await self._synced.wait()
 
     def get(self, key: str) -> T | None:
+        """The object of the key as of `resource_version`; None: there is none, or the picture is not complete yet."""
         return self._objects.get(key)
 
     def values(self) -> Collection[T]:
@@ -91,6 +104,7 @@ class Informer(Generic[T]):
         self._indexes[name] = index
 
     def by_index(self, name: str, value: str) -> list[T]:
+        """The objects that the index `name` has for `value`; KeyError where `add_index` made no such index."""
         return [self._objects[key] for key in self._indexes[name].keys_of(value)]
 
     async def run(self) -> NoReturn:
@@ -158,6 +172,8 @@ class Informer(Generic[T]):
         if old is not None and new is not None and old.metadata.uid != new.metadata.uid:
             self._change(key, None)
             old = None
+        if new is not None and self._strip is not None:
+            self._strip(new)
         if new is None:
             del self._objects[key]
         else:

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from podwire.client import WorkQueue
+from podwire.client import ShutDown, WorkQueue
 
 
 class Clock:
@@ -110,3 +110,35 @@ async def test_a_cancelled_wait_loses_no_key(queue: WorkQueue[str]) -> None:
         await waiting
     async with asyncio.timeout(1):
         assert await queue.get() == "a"
+
+
+async def test_retries_are_counted_until_forgotten(queue: WorkQueue[str]) -> None:
+    assert queue.retries("a") == 0
+    queue.retry("a")
+    queue.retry("a")
+    assert queue.retries("a") == 2
+    queue.forget("a")
+    assert queue.retries("a") == 0
+
+
+async def test_workers_finish_what_is_queued_when_the_queue_is_shut_down(queue: WorkQueue[str], clock: Clock) -> None:
+    idle = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    for key in ("a", "b"):
+        queue.add(key)
+    queue.add_after("late", 1)
+    assert await idle == "a"
+    queue.add("a")
+    queue.shut_down()
+    queue.shut_down()
+    queue.add("c")
+    queue.retry("a")
+    clock.advance(10)
+    assert len(queue) == 1
+    assert await queue.get() == "b"
+    queue.done("a")
+    assert await queue.get() == "a"
+    for _ in range(3):
+        with pytest.raises(ShutDown):
+            await queue.get()
+    assert len(queue) == 0

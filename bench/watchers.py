@@ -33,6 +33,8 @@ _WATCH_WINDOW: Final = 256 * 1024
 SEQUENCE_KEY: Final = "bench/sequence"
 _SEQUENCE: Final = re.compile(SEQUENCE_KEY.encode() + rb"\x12\x0a(\d{10})")
 _WIDTH: Final = 10
+# How long to wait for something to arrive before looking at the clock again.
+_TURN_SECONDS: Final = 0.1
 # Watches that are not established yet: a server limits requests in flight.
 _OPENED_AT_ONCE: Final = 50
 # Times that are handed over: as many quantiles of all of them.
@@ -83,7 +85,7 @@ class Outcome:
     peak_mib: dict[str, float]
 
 
-class _Deliveries:
+class Deliveries:
     """What all watchers have seen, and when each update was sent."""
 
     def __init__(self) -> None:
@@ -112,7 +114,7 @@ class _Deliveries:
 
 
 class _Watcher:
-    def __init__(self, connection: Connection, job: Job, deliveries: _Deliveries) -> None:
+    def __init__(self, connection: Connection, job: Job, deliveries: Deliveries) -> None:
         self._connection = connection
         self._sequence_from = job.sequence_from
         self._deliveries = deliveries
@@ -155,7 +157,7 @@ class _Watcher:
 
 
 class _Writer:
-    def __init__(self, connection: Connection, job: Job, deliveries: _Deliveries) -> None:
+    def __init__(self, connection: Connection, job: Job, deliveries: Deliveries) -> None:
         self._connection = connection
         self._body = bytes.fromhex(job.update_body)
         self._job = job
@@ -185,7 +187,7 @@ class _Run:
     def __init__(self, job: Job) -> None:
         self.job = job
         context = Tls(Path(job.ca), Path(job.cert), Path(job.key)).context()
-        self.deliveries = _Deliveries()
+        self.deliveries = Deliveries()
         self._poll = select.epoll()
         self._ends: dict[int, _Watcher | _Writer] = {}
         self.watchers: list[_Watcher] = []
@@ -209,22 +211,23 @@ class _Run:
             self._read(_STALLED_SECONDS)
 
     def write_until(self, ends: float) -> float:
-        """Updates at the job's pace, until then; the time after it."""
+        """Updates at the job's pace, until then and until something was measured; the time after it."""
         job = self.job
         now = began = time.perf_counter()
         sent = 0
-        while now < ends:
+        deliveries = self.deliveries
+        while now < ends or (deliveries.first_counted is not None and not deliveries.seconds):
             idle = [writer for writer in self.writers if writer.idle]
             if job.rate:
                 due = int((now - began) * job.rate) + 1 - sent
                 wait = (sent + due) / job.rate + began - now
             else:
                 due = self._room()
-                wait = ends - now
+                wait = _TURN_SECONDS
             for writer in idle[:due]:
                 writer.update()
                 sent += 1
-            self._read(max(0.0, min(wait, ends - now)), stall=False)
+            self._read(max(0.0, min(wait, _TURN_SECONDS)), stall=False)
             now = time.perf_counter()
         return now
 

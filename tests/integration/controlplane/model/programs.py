@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import cycle, islice
 from typing import Any, Final
 
 from hypothesis import strategies as st
@@ -94,8 +95,7 @@ def selections_of(kind: Kind) -> tuple[Selection, ...]:
 
 _steps: Final = st.builds(
     Step,
-    # Creates and lists more often than the rest: most of the others need an object to be there.
-    verb=st.sampled_from([*Verb, Verb.CREATE, Verb.UPDATE, Verb.LIST]),
+    verb=st.sampled_from([*Verb, Verb.UPDATE, Verb.DELETE, Verb.LIST]),
     kind_name=st.sampled_from(list(_BY_NAME)),
     name=st.sampled_from(NAMES),
     conditional=st.booleans(),
@@ -103,6 +103,16 @@ _steps: Final = st.builds(
 )
 
 
+# Every client begins with an object of its own, all of them in the same moment: most steps need one to be there.
+_FIRST: Final = [
+    Step(Verb.CREATE, kind.plural, name, False, number) for number, kind in enumerate(KINDS) for name in NAMES
+]
+
+
 def programs(clients: int, steps: int) -> st.SearchStrategy[Program]:
     """Of so many clients, each with up to so many steps."""
-    return st.lists(st.lists(_steps, min_size=steps // 2, max_size=steps), min_size=clients, max_size=clients)
+    return st.tuples(*(_script(first, steps) for first in islice(cycle(_FIRST), clients))).map(list)
+
+
+def _script(first: Step, steps: int) -> st.SearchStrategy[list[Step]]:
+    return st.lists(_steps, min_size=steps // 2, max_size=steps).map(lambda following: [first, *following])

@@ -49,3 +49,32 @@ def test_a_range_of_ports_that_is_none_is_refused(text: str, capsys: pytest.Capt
 
 def test_a_range_of_ports_has_both_its_ends() -> None:
     assert settings("api", ETCD, "--node-port-range=31000-31000").api.node_ports == NodePortRange(31000, 31000)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("5m", 300.0), ("30s", 30.0), ("2h", 7200.0)])
+def test_history_has_a_unit(text: str, seconds: float) -> None:
+    assert settings("controllers", ETCD, f"--history={text}").upkeep.history == seconds
+
+
+def test_five_minutes_of_history_are_kept_unless_told_otherwise() -> None:
+    assert settings("controllers", ETCD).upkeep.history == 300.0
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("300", "write it with its unit, as in 5m, 300s or 1h"),
+        ("5 m", "write it with its unit"),
+        ("-5m", "write it with its unit"),
+        ("1.5h", "write it with its unit"),
+        ("10s", "at least 30s"),
+        ("0m", "at least 30s"),
+    ],
+)
+def test_history_that_is_no_time_or_too_short_is_refused(
+    text: str, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        settings("controllers", ETCD, f"--history={text}")
+
+    assert error in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import Any, Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from controlplane.services import field_ownership, field_sets, json_text, lifecycle, merging
-from controlplane.services.field_ownership import Owner, Ownership, descriptor_of, tracked
+from controlplane.services.field_ownership import Owner, Ownership, descriptor_of, tracked, tree_of
 from controlplane.services.field_sets import Path
 from podwire import errors, kinds, manifest, v1
 from podwire.keys import join_key
@@ -66,7 +66,7 @@ def read(kind: Kind, request: v1.ApplyRequest) -> Applied:
         kind,
         namespace,
         meta.name,
-        tracked(kind, obj),
+        tracked(tree_of(kind, obj)),
         Owner(request.field_manager or DEFAULT_MANAGER, field_ownership.APPLY),
         request.force,
         meta.uid,
@@ -98,15 +98,11 @@ def merged_object(applied: Applied, current: Any, now: Timestamp) -> Any:
     lifecycle.check_preconditions(kind, current, uid=applied.uid, resource_version=applied.resource_version)
     ownership = field_ownership.before_first_apply(kind, current, now)
     before, after = ownership.of(owner), field_sets.fields_in(descriptor, applied.tree)
-    live = manifest.to_tree(kind, current)
-    for name in ("apiVersion", "kind", "status"):
-        live.pop(name, None)
-    # Struct has no place in a merge.
-    live["metadata"].pop("managedFields", None)
+    live = tree_of(kind, current)
     merged = merging.merge(descriptor, live, applied.tree)
     new = manifest.from_tree(kind, merging.remove_gone(descriptor, merged, before, after | ownership.besides(owner)))
     lifecycle.prepare_update(kind, current, new)
-    changed = field_sets.changes(descriptor, tracked(kind, current), tracked(kind, new)).all
+    changed = field_sets.changes(descriptor, tracked(live), tracked(tree_of(kind, new))).all
     conflicts = ownership.conflicts(owner, changed)
     if conflicts and not applied.force:
         raise _conflict(applied, conflicts)

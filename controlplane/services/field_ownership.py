@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from google.protobuf.descriptor import Descriptor
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from controlplane.services import field_sets
-from controlplane.services.field_sets import NOTHING, FieldSet, Path
+from controlplane.services.field_sets import NOTHING, FieldSet, Path, Tree
 from podwire import errors, manifest, v1
 from podwire.kinds import Kind
 
@@ -62,14 +61,31 @@ def check_manager(name: str) -> None:
         raise errors.Invalid.fields("the request", [wrong])
 
 
-def tracked(kind: Kind, obj: Any) -> dict[str, Any]:
-    """The tree of `obj`, without what is no manager's: its identity, what the server keeps, and its status."""
-    tree = manifest.to_tree(kind, obj)
+def tree_of(kind: Kind, obj: Any) -> dict[str, Any]:
+    """The tree of `obj` without its status and its record: what a merge works on."""
+    bare = _bare(kind, obj)
+    tree = manifest.to_tree(kind, bare)
+    for name in ("apiVersion", "kind"):
+        del tree[name]
+    return tree
+
+
+def tracked(tree: Tree) -> Tree:
+    """Of the tree of an object what has owners: all but its identity, and what the server keeps."""
     metadata = tree.get("metadata", {})
     fields = {name: metadata[name] for name in TRACKED_METADATA if name in metadata}
-    for name in ("apiVersion", "kind", "metadata", "status"):
-        tree.pop(name, None)
-    return {"metadata": fields, **tree} if fields else tree
+    rest = {name: value for name, value in tree.items() if name != "metadata"}
+    return {"metadata": fields, **rest} if fields else rest
+
+
+def _bare(kind: Kind, obj: Any) -> Any:
+    """A copy without status and record, which take long to make trees of."""
+    bare: Any = kind.message()
+    bare.CopyFrom(obj)
+    bare.metadata.ClearField("managed_fields")
+    if kind.has_status:
+        bare.ClearField("status")
+    return bare
 
 
 def descriptor_of(kind: Kind) -> Descriptor:
@@ -83,8 +99,8 @@ class Ownership:
         self._kind = kind
         self._owned: dict[Owner, _Owned] = {}
         for entry in entries:
-            fields = field_sets.from_fields_v1(MessageToDict(entry.fields_v1))
             if entry.operation in (APPLY, UPDATE):
+                fields = field_sets.from_fields_v1(entry.fields_v1)
                 self._owned[Owner(entry.manager, entry.operation)] = _Owned(fields, entry)
 
     def __bool__(self) -> bool:
@@ -169,7 +185,7 @@ def begin(kind: Kind, obj: Any, manager: str, now: Timestamp) -> None:
     check_manager(manager)
     ownership = Ownership(kind)
     if manager:
-        fields = field_sets.fields_in(descriptor_of(kind), tracked(kind, obj))
+        fields = field_sets.fields_in(descriptor_of(kind), tracked(tree_of(kind, obj)))
         ownership.give(Owner(manager, UPDATE), fields, now)
     write(obj, ownership)
 
@@ -182,7 +198,8 @@ def updated(kind: Kind, old: Any, new: Any, manager: str, now: Timestamp) -> Non
     check_manager(manager)
     if not new.metadata.managed_fields:
         return
-    changes = field_sets.changes(descriptor_of(kind), tracked(kind, old), tracked(kind, new))
+    before, after = tracked(tree_of(kind, old)), tracked(tree_of(kind, new))
+    changes = field_sets.changes(descriptor_of(kind), before, after)
     if not changes.all:
         return
     owner = Owner(manager, UPDATE)
@@ -197,7 +214,7 @@ def before_first_apply(kind: Kind, current: Any, now: Timestamp) -> Ownership:
     """The record of an object that is applied, begun where there is none."""
     ownership = Ownership(kind, current.metadata.managed_fields)
     if not ownership:
-        fields = field_sets.fields_in(descriptor_of(kind), tracked(kind, current))
+        fields = field_sets.fields_in(descriptor_of(kind), tracked(tree_of(kind, current)))
         ownership.give(Owner(BEFORE_FIRST_APPLY, UPDATE), fields, now)
     return ownership
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.struct_pb2 import Struct
 
 from controlplane.services.merge_schema import (
     Shape,
@@ -161,16 +162,17 @@ def _node(tree: dict[str, Any], path: Path) -> dict[str, Any]:
     return tree
 
 
-def from_fields_v1(tree: Tree) -> FieldSet:
+def from_fields_v1(tree: Struct) -> FieldSet:
     """The set that such a tree stands for; what is no tree of fields gives what can be read of it."""
     return frozenset(_members(tree, ()))
 
 
-def _members(tree: Tree, path: Path) -> Iterator[Path]:
-    for step, below in tree.items():
+def _members(tree: Struct, path: Path) -> Iterator[Path]:
+    for step, value in tree.fields.items():
+        below = value.struct_value
         if step == _ITSELF:
             yield path
-        elif isinstance(below, Mapping) and below:
+        elif below.fields:
             yield from _members(below, (*path, step))
         else:
             yield (*path, step)

@@ -42,6 +42,7 @@ _KEYS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("ServiceSpec", "ports"): ("port", "protocol"),
     ("ObjectMeta", "ownerReferences"): ("uid",),
 }
+_KEY_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), sort_keys=True)
 # Keys that an item may leave out, and what it then means.
 _KEY_DEFAULTS: Final[Mapping[str, str]] = {"protocol": "TCP"}
 _SETS: Final = frozenset({("ObjectMeta", "finalizers"), ("NodeSpec", "podCIDRs")})
@@ -104,7 +105,7 @@ def item_key(field: FieldDescriptor, item: Mapping[str, Any]) -> str:
     """What an item of a keyed list is known by, as FieldsV1 writes it: `k:{"name":"web"}`."""
     names = _KEYS[_place(field)]
     values = {name: item.get(name, _KEY_DEFAULTS.get(name)) for name in names}
-    return "k:" + json.dumps(values, separators=(",", ":"), sort_keys=True)
+    return "k:" + _KEY_ENCODER.encode(values)
 
 
 def message_type(field: FieldDescriptor) -> Descriptor:

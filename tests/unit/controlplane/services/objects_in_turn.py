@@ -48,7 +48,7 @@ class InTurn:
 
     @property
     def tree(self) -> dict[str, Any]:
-        return field_ownership.tracked(self.kind, self.obj)
+        return dict(field_ownership.tracked(field_ownership.tree_of(self.kind, self.obj)))
 
     @property
     def owners(self) -> list[tuple[str, str]]:

@@ -21,13 +21,21 @@ class Role:
     """One process of `podwire-controlplane`; `enter` are words before its command, which bring it to another host."""
 
     def __init__(
-        self, name: str, etcd_url: str, folder: Path, *, socket: Path | None = None, enter: Sequence[str] = ()
+        self,
+        name: str,
+        etcd_url: str,
+        folder: Path,
+        *,
+        socket: Path | None = None,
+        enter: Sequence[str] = (),
+        flags: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.folder = folder
         self.socket = socket or folder / "api.sock"
         self._etcd_url = etcd_url
         self._enter = tuple(enter)
+        self._flags = tuple(flags)
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -50,6 +58,7 @@ class Role:
                 f"--etcd={self._etcd_url}",
                 f"--socket={self.socket}",
                 f"--run-dir={self.folder}",
+                *self._flags,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},

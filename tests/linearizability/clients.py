@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,7 +23,8 @@ from tests.linearizability.history import Content, Operation, Outcome, Verb
 _OBJECTS: Final = 4
 _OPERATIONS_AN_AGE: Final = 1_500
 
-_WEIGHTS: Final = {
+# How often what is asked.
+WEIGHTS: Final = {
     Verb.GET: 38,
     Verb.INCREMENT: 30,
     Verb.TAG: 12,
@@ -53,11 +54,21 @@ class Recording:
     def unknown(self) -> int:
         return sum(operation.outcome is Outcome.UNKNOWN for operation in self.operations)
 
+    @property
+    def _writes(self) -> int:
+        return sum(operation.is_write and operation.outcome is Outcome.DONE for operation in self.operations)
+
     async def wait_more(self, count: int) -> None:
         """Until `count` more operations have been done."""
         wanted = len(self.operations) + count
         async with self.progress:
             await self.progress.wait_for(lambda: len(self.operations) >= wanted)
+
+    async def wait_writes(self, count: int) -> None:
+        """Until `count` more writes have happened."""
+        wanted = self._writes + count
+        async with self.progress:
+            await self.progress.wait_for(lambda: self._writes >= wanted)
 
     async def wait_unanswered(self, clients: Sequence[int]) -> None:
         """Until one more request of any of `clients` has got no answer."""
@@ -69,11 +80,14 @@ class Recording:
 class Worker:
     """One client: the number tells it from the others, and the seed what it does."""
 
-    def __init__(self, number: int, client: Client, recording: Recording, seed: str) -> None:
+    def __init__(
+        self, number: int, client: Client, recording: Recording, seed: str, weights: Mapping[Verb, int] = WEIGHTS
+    ) -> None:
         self._number = number
         self._objects = client.config_maps
         self._recording = recording
         self._random = random.Random(f"{seed}/{number}")
+        self._weights = weights
         self._marks = 0
 
     async def run(self, may_end: Callable[[], bool], operations: int) -> None:
@@ -87,7 +101,7 @@ class Worker:
         recording = self._recording
         age = len(recording.operations) // _OPERATIONS_AN_AGE
         key = f"o{age}-{self._random.randrange(_OBJECTS)}"
-        verb = self._random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+        verb = self._random.choices(list(self._weights), list(self._weights.values()))[0]
         known = recording.seen.get(key)
         if known is None and verb in (Verb.INCREMENT, Verb.TEST_AND_INCREMENT):
             # Nothing to count up from.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from pathlib import Path
 
 import pytest
 
+from tests.integration.controlplane.etcd_server import EtcdServer
+from tests.integration.controlplane.network import wire_to
+from tests.integration.controlplane.replica import running_api
 from tests.linearizability.checker import disorders, violations
-from tests.linearizability.history import Operation, save
+from tests.linearizability.clients import Recording, Worker
+from tests.linearizability.history import Operation, Outcome, Verb, load, save
 from tests.linearizability.runs import recorded_run
 
 # A run of 20,000 operations as it was recorded: the history.jsonl.xz of the slow test below.
@@ -41,3 +46,46 @@ async def test_a_history_through_killed_leaders_and_cut_replicas_is_linearizable
     assert not wrong, f"{wrong}\n(seed {seed}, the history is in {kept})"
     assert len(history) >= operations
     assert faults.counts == {"kills": kills, "cuts": cuts}
+
+
+async def test_a_replica_that_reads_its_cache_without_proof_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    etcd = EtcdServer(tmp_path)
+    await etcd.start()
+    try:
+        async with (
+            running_api(etcd.url) as sound,
+            wire_to(etcd.url) as wire,
+            running_api(wire.url) as unsound,
+        ):
+            monkeypatch.setattr(unsound.replica.cache, "wait_fresh", _without_proof)
+            recording = Recording()
+            workers = [Worker(number, sound.client, recording, "writer") for number in (0, 1)]
+            workers += [Worker(number, unsound.client, recording, "reader", {Verb.GET: 1}) for number in (2, 3)]
+            enough = asyncio.Event()
+            async with asyncio.timeout(60), asyncio.TaskGroup() as owner:
+                for worker in workers:
+                    owner.create_task(worker.run(enough.is_set, 0))
+                await recording.wait_writes(50)
+                wire.cut()
+                await recording.wait_writes(50)
+                enough.set()
+    finally:
+        await etcd.kill()
+    found = violations(recording.operations)
+    assert found
+    # What no order could place is what the unsound replica said.
+    assert all(operation.verb is Verb.GET and operation.client in (2, 3) for operation in found[0].stuck[:1]), found[0]
+
+
+async def _without_proof() -> None:
+    pass
+
+
+def test_the_recorded_run_is_linearizable() -> None:
+    history = load(RECORDED)
+    assert not judgement(history)
+    assert len(history) >= 20_000
+    assert {operation.client % 2 for operation in history} == {0, 1}
+    assert any(operation.outcome is Outcome.UNKNOWN for operation in history)

@@ -21,6 +21,7 @@ from controlplane.settings import (
     ApiSettings,
     ElectedSettings,
     EtcdSettings,
+    LoadLimits,
     NodePortRange,
     UpkeepSettings,
     parse_history,
@@ -128,12 +129,23 @@ def _settings(options: argparse.Namespace) -> Settings:
         pod_cidr=options.pod_cidr,
         node_ports=options.node_port_range,
         metrics=options.metrics,
+        limits=_limits(options),
     )
     endpoints = tuple(options.api.split(",")) if options.api else (f"unix:{socket}",)
     return Settings(
         api,
         ElectedSettings(etcd=etcd, api=endpoints, tls=tls, run_dir=options.run_dir),
         UpkeepSettings(history=options.history, metrics=options.upkeep_metrics),
+    )
+
+
+def _limits(options: argparse.Namespace) -> LoadLimits:
+    defaults = LoadLimits()
+    return LoadLimits(
+        requests=defaults.requests.resized(options.max_requests, options.max_requests_per_user),
+        streams=defaults.streams.resized(options.max_streams, options.max_streams_per_user),
+        answer_bytes=defaults.answer_bytes.resized(options.max_list_mib << 20, options.max_list_mib << 20),
+        reading=options.max_read_seconds,
     )
 
 
@@ -186,6 +198,17 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default=ports,
         metavar="FIRST-LAST",
     )
+    load = parser.add_argument_group("load", "what a replica takes on before it refuses with OVERLOADED")
+    limits = LoadLimits()
+    for flag, text, default in (
+        ("--max-requests", "requests in flight, a third of them the system's", limits.requests.total),
+        ("--max-requests-per-user", "of these, one user's", limits.requests.user),
+        ("--max-streams", "open watches, sessions, logs and execs, a third of them the system's", limits.streams.total),
+        ("--max-streams-per-user", "of these, one user's", limits.streams.user),
+        ("--max-list-mib", "MiB of lists on their way to clients", limits.answer_bytes.total >> 20),
+        ("--max-read-seconds", "for a client to take a page of a list or a batch of a watch", int(limits.reading)),
+    ):
+        add(load, [flag], f"{text} (%(default)s)", type=_positive, default=default, metavar="N")
     add(api, ["--metrics"], "address to serve Prometheus' metrics on, without TLS", metavar="HOST:PORT")
     others = parser.add_argument_group("scheduler and controllers")
     add(others, ["--api"], "endpoints of the API (the socket)", metavar="ENDPOINT[,ENDPOINT]")
@@ -204,6 +227,12 @@ def _history(text: str) -> float:
         return parse_history(text)
     except ValueError as wrong:
         raise argparse.ArgumentTypeError(str(wrong)) from None
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _node_ports(text: str) -> NodePortRange:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -81,6 +81,10 @@ class Room:
     queue: int = 0
     wait: float = 0.0
 
+    def resized(self, total: int, user: int) -> Room:
+        """Another size of the same, a third of it the system's."""
+        return replace(self, total=total, system=total // 3, user=min(user, total))
+
 
 @dataclass(frozen=True, slots=True)
 class LoadLimits:
@@ -97,7 +101,7 @@ class LoadLimits:
     # Bytes of pages of lists that clients have not taken yet. gRPC holds a page twice, and a page has up to 2 MiB: 24
     # MiB are 12 pages at a time and 48 MiB of memory, and enough for one core's work. Pages that wait cost nothing but
     # their requests' room, which bounds their number.
-    answer_bytes: Room = Room(24 << 20, 4 << 20, 16 << 20, queue=1_000, wait=15.0)
+    answer_bytes: Room = Room(24 << 20, 8 << 20, 16 << 20, queue=1_000, wait=15.0)
     # Bytes of batches of watches that clients have not taken yet: beyond, batches have at most 64 KiB and not 2 MiB.
     watch_bytes: int = 64 << 20
     # Seconds that a client may take for a page of a list (2 MiB in 30 s are 70 KB/s) or for a batch of a watch.

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, Self
 
-import grpc.aio
 import structlog
 
 from controlplane.services.in_flight import SMALL_BATCH_BYTES, Share
@@ -97,8 +96,8 @@ class Delivery:
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look, self._count)
 
 
-async def answer_of(parts: Sequence[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-    """`parts` as one answer, put together once there is room among the bytes on their way to clients.
+async def answer_of(parts: Sequence[bytes]) -> bytes:
+    """`parts` as the running call's answer, put together once there is room among the bytes on their way to clients.
 
     They count until the client has taken them; one that does not in time loses the call. Raises Overloaded. What is
     small enough for the windows of a connection just goes.
@@ -107,23 +106,27 @@ async def answer_of(parts: Sequence[bytes], context: grpc.aio.ServicerContext[An
     share, size = call.user.answers, sum(map(len, parts))
     if size > SMALL_BATCH_BYTES:
         await share.enter(size)
-        _when_done(context, lambda: share.leave(size))
-        cut_after(call.reading, context)
+        _task().add_done_callback(lambda _: share.leave(size))
+        cut_after(call.reading)
     return b"".join(parts)
 
 
-def cut_after(seconds: float, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+def cut_after(seconds: float) -> None:
     """Ends the running call, if it is still there by then, with whatever its client has not read."""
+    task = _task()
+    timer = asyncio.get_running_loop().call_later(seconds, _cut, task)
+    task.add_done_callback(lambda _: timer.cancel())
+
+
+def _task() -> asyncio.Task[Any]:
+    """The call's: it is done when the client has taken everything, or is gone.
+
+    A context's own callbacks come at the same time, but they make a cycle of references through the call, which keeps
+    the memory of its messages until Python collects garbage.
+    """
     task = asyncio.current_task()
     assert task is not None
-    timer = asyncio.get_running_loop().call_later(seconds, _cut, task)
-    _when_done(context, timer.cancel)
-
-
-def _when_done(context: grpc.aio.ServicerContext[Any, Any], act: Callable[[], None]) -> None:
-    """When the client has taken everything, or is gone."""
-    callback: Any = lambda _: act()  # noqa: E731  # its type in grpc's stubs is that of the blocking API
-    context.add_done_callback(callback)
+    return task
 
 
 def _cut(task: asyncio.Task[Any]) -> None:

@@ -106,7 +106,7 @@ class Verbs:
         return await self._reader.get(self._kind, request)
 
     async def _list(self, request: v1.ListRequest, context: Context) -> bytes:
-        return await calls.answer_of(await self._reader.list(self._kind, request), context)
+        return await calls.answer_of(await self._reader.list(self._kind, request))
 
     async def _create(self, request: Any, context: Context) -> bytes:
         field_ownership.begin(self._kind, request.object, request.field_manager, now())
@@ -227,7 +227,7 @@ class Verbs:
                 raise
             task.uncancel()
             # It hears of its end when it reads; one that does not read at all is not waited for.
-            calls.cut_after(_LAST_WORD_SECONDS, context)
+            calls.cut_after(_LAST_WORD_SECONDS)
             raise watch.watcher.error from None
 
     def _key_of(self, obj: Any) -> str:

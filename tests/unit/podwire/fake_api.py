@@ -97,7 +97,7 @@ class FakePods(PodsServicer):
     def fail(self, verb: str, *failures: errors.PodwireError) -> None:
         self.failures.setdefault(verb, deque()).extend(failures)
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 5) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
         """Waits for something that calls make true."""
         async with asyncio.timeout(seconds):
             while not condition():

@@ -17,7 +17,7 @@ import pytest
 from podwire import client as asyncio_client
 from podwire import errors, v1
 from podwire.client import RetryPolicy, blocking
-from tests.unit.podwire.conftest import IMPATIENT
+from tests.unit.podwire.conftest import QUICK
 from tests.unit.podwire.fake_api import FakePods, serving
 
 R = TypeVar("R")
@@ -33,10 +33,10 @@ async def in_thread(endpoint: str, work: Callable[[blocking.Client], R]) -> R:
     """`work` with a client, beside the server's loop."""
 
     def connected() -> R:
-        with blocking.Client.connect(endpoint, settings=IMPATIENT) as client:
+        with blocking.Client.connect(endpoint, settings=QUICK) as client:
             return work(client)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return await asyncio.to_thread(connected)
 
 
@@ -135,7 +135,7 @@ async def test_leaving_a_watch_ends_its_stream_at_the_server(endpoint: str, pods
 
     pods.put("a")
     await in_thread(endpoint, work)
-    assert pods.calls["Watch"] == 1
+    assert pods.calls["Watch"] >= 1
 
 
 async def test_logs_and_commands_work_both_ways(endpoint: str) -> None:
@@ -150,12 +150,12 @@ async def test_logs_and_commands_work_both_ways(endpoint: str) -> None:
 
 
 async def test_closing_ends_what_other_threads_wait_for(endpoint: str, pods: FakePods) -> None:
-    client = blocking.Client.connect(endpoint, settings=IMPATIENT)
+    client = blocking.Client.connect(endpoint, settings=QUICK)
     watching = asyncio.create_task(asyncio.to_thread(lambda: list(client.pods.watch())))
-    await pods.until(lambda: pods.calls["Watch"] == 1)
+    await pods.until(lambda: pods.calls["Watch"] >= 1)
     await asyncio.to_thread(client.close)
     with pytest.raises(blocking.Closed, match="closed while this call was under way"):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await watching
     with pytest.raises(blocking.Closed, match="the client is closed"):
         client.pods.list()
@@ -277,9 +277,9 @@ async def test_ctrl_c_ends_a_watch(endpoint: str, pods: FakePods) -> None:
         """,
     )
     pods.put("a")
-    await pods.until(lambda: pods.calls["Watch"] == 1, seconds=30)
+    await pods.until(lambda: pods.calls["Watch"] >= 1)
     process.send_signal(signal.SIGINT)
-    out, err = await asyncio.to_thread(process.communicate, timeout=30)
+    out, err = await asyncio.to_thread(process.communicate, timeout=60)
     assert (process.returncode, out) == (0, "interrupted 1\n"), err
 
 
@@ -299,7 +299,7 @@ async def test_a_fork_is_told_to_make_its_own_client(endpoint: str, pods: FakePo
         print(len(client.pods.list().items))
         """,
     )
-    out, err = await asyncio.to_thread(process.communicate, timeout=30)
+    out, err = await asyncio.to_thread(process.communicate, timeout=60)
     first, refused, last = out.splitlines()
     assert (process.returncode, first, last) == (0, "0", "0"), err
     assert refused.startswith("this client belongs to process ")
@@ -307,5 +307,5 @@ async def test_a_fork_is_told_to_make_its_own_client(endpoint: str, pods: FakePo
 
 async def test_a_program_that_forgets_to_close_ends_all_the_same(endpoint: str, pods: FakePods) -> None:
     process = script(endpoint, "events = client.pods.watch(send_initial_events=True); print(next(events).type)")
-    out, err = await asyncio.to_thread(process.communicate, timeout=30)
+    out, err = await asyncio.to_thread(process.communicate, timeout=60)
     assert (process.returncode, out, err) == (0, "BOOKMARK\n", "")

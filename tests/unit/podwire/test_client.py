@@ -7,7 +7,7 @@ import pytest
 from podwire import errors, v1
 from podwire.client import Client, Fence, Tls
 from tests.unit.podwire.certificates import certificates
-from tests.unit.podwire.conftest import IMPATIENT
+from tests.unit.podwire.conftest import IMPATIENT, QUICK
 from tests.unit.podwire.fake_api import FakePods, serving, serving_tls
 
 
@@ -89,7 +89,7 @@ async def test_every_call_of_a_leader_carries_its_fence(pods: FakePods, tmp_path
 
 async def test_a_client_moves_on_to_an_endpoint_that_answers(pods: FakePods, tmp_path: Path) -> None:
     endpoints = [f"unix:{tmp_path / 'nobody'}", "127.0.0.1:1", f"unix:{tmp_path / 's'}"]
-    async with serving(pods, tmp_path / "s"), Client.connect(endpoints, settings=IMPATIENT) as client:
+    async with serving(pods, tmp_path / "s"), Client.connect(endpoints, settings=QUICK) as client:
         await client.pods.create(pod("a"))
         assert pods.calls["Create"] == 1
 
@@ -101,7 +101,7 @@ async def test_a_read_is_tried_on_the_other_endpoint_when_one_is_unavailable(tmp
     async with (
         serving(broken, tmp_path / "1") as one,
         serving(whole, tmp_path / "2") as two,
-        Client.connect([one, two], settings=IMPATIENT) as client,
+        Client.connect([one, two], settings=QUICK) as client,
     ):
         await client.pods.get("a", namespace="default")
         assert (broken.calls["Get"], whole.calls["Get"]) == (1, 1)
@@ -114,7 +114,7 @@ async def test_where_nobody_answers_the_error_names_the_addresses(tmp_path: Path
 
 
 async def test_a_client_comes_back_to_a_server_that_was_started_again(pods: FakePods, tmp_path: Path) -> None:
-    async with Client.connect(f"unix:{tmp_path / 's'}", settings=IMPATIENT) as client:
+    async with Client.connect(f"unix:{tmp_path / 's'}", settings=QUICK) as client:
         for _ in range(2):
             async with serving(pods, tmp_path / "s"):
                 await client.pods.list()
@@ -137,7 +137,7 @@ async def test_a_command_talks_both_ways_and_exits(client: Client, pods: FakePod
 async def test_both_ends_of_a_tls_connection_show_a_certificate_of_the_ca(pods: FakePods, tmp_path: Path) -> None:
     tls, stranger = certificates(tmp_path / "ours"), certificates(tmp_path / "others")
     async with serving_tls(pods, tls) as endpoint:
-        async with Client.connect(endpoint, tls=tls, settings=IMPATIENT) as client:
+        async with Client.connect(endpoint, tls=tls, settings=QUICK) as client:
             await client.pods.list()
         unknown = Tls(ca=tls.ca, cert=stranger.cert, key=stranger.key)
         for wrong in (stranger, unknown):

@@ -23,7 +23,7 @@ class Heard:
         self._more.set()
 
     async def next(self, count: int) -> list[tuple[str, str, str]]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.calls) < count:
                 self._more.clear()
                 await self._more.wait()
@@ -37,7 +37,7 @@ async def informer(client: Client, pods: FakePods) -> AsyncIterator[Informer[v1.
     pods.put("web", "db", app="x")
     made = Informer(client.pods)
     running = asyncio.ensure_future(made.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await made.wait_synced()
     yield made
     running.cancel()

@@ -24,7 +24,7 @@ async def watch(client: Client) -> AsyncIterator[Watch]:
 
 async def take(events: Watch, count: int) -> list[tuple[str, str, str]]:
     """(type, name, revision) of the next `count` events."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         taken = [await anext(events) for _ in range(count)]
     return [(e.type, e.object.metadata.name, e.object.metadata.resource_version) for e in taken]
 
@@ -47,10 +47,10 @@ async def test_a_stream_that_breaks_before_its_first_event_loses_nothing(client:
     pods.put("before")
     async with aclosing(client.pods.watch()) as watch:
         first = asyncio.ensure_future(take(watch, 1))
-        await pods.until(lambda: pods.calls["Watch"] == 1)
+        await pods.until(lambda: pods.calls["Watch"] >= 1)
         pods.fail("Watch", errors.Unavailable("starting"), errors.SlowWatcher("too slow"), errors.Internal("reset"))
         pods.break_streams()
-        await pods.until(lambda: pods.calls["Watch"] == 3)
+        await pods.until(lambda: pods.calls["Watch"] >= 3)
         pods.put("after")
         assert await first == [("ADDED", "after", "12")]
 
@@ -72,7 +72,7 @@ async def test_a_watch_goes_on_after_the_last_bookmark(pods: FakePods, watch: Wa
     assert (await take(watch, 1))[0][0] == "BOOKMARK"
     waiting = asyncio.ensure_future(take(watch, 1))
     pods.break_streams()
-    await pods.until(lambda: pods.calls["Watch"] == 2)
+    await pods.until(lambda: pods.calls["Watch"] >= 2)
     request = pods.requests[-1][1]
     assert (request.resource_version, request.epoch) == ("11", "first")
     pods.put("a")
@@ -146,7 +146,7 @@ async def test_a_silent_stream_is_dead(pods: FakePods, watch: Watch) -> None:
     pods.silent = True
     pods.put("a")
     waiting = asyncio.ensure_future(take(watch, 1))
-    await pods.until(lambda: pods.calls["Watch"] == 2)
+    await pods.until(lambda: pods.calls["Watch"] >= 2)
     pods.silent = False
     pods.break_streams()
     assert await waiting == [("ADDED", "a", "11")]

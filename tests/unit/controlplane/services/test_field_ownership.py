@@ -63,8 +63,9 @@ def test_force_takes_over_and_the_next_apply_of_the_other_conflicts() -> None:
     with pytest.raises(errors.FieldConflict) as caught:
         it.apply(data(a="1", b="2"), "team-a")
     assert owned_by(caught) == [("data[a]", "team-b")]
+    it.apply(data(a="8"), "team-b")
     it.apply(data(b="2"), "team-a")
-    assert it.tree == data(a="9", b="2")
+    assert it.tree == data(a="8", b="2")
 
 
 def test_what_an_update_changes_belongs_to_it_and_is_taken_from_who_applied_it() -> None:
@@ -95,6 +96,9 @@ def test_what_an_update_removes_belongs_to_nobody() -> None:
     it.apply(data(b="3"), "team-b")
     it.apply(data(a="1"), "team-a")
     assert it.tree == data(a="1", b="3")
+    it.update(data(a="1", b="3", c="4"), "writer")
+    it.update(data(a="1", b="3"), "writer")
+    assert it.owners == [("team-a", "Apply"), ("team-b", "Apply")]
 
 
 def test_the_updates_of_the_managers_own_family_are_no_conflict() -> None:

@@ -186,6 +186,14 @@ CASES: list[tuple[str, Kind, Tree, Tree, Tree, Tree]] = [
         {"metadata": {"finalizers": ["b", "c", "d"]}},
     ),
     (
+        "owners are known by their uid and replaced as a whole",
+        kinds.POD,
+        {"metadata": {"ownerReferences": [{"uid": "1", "name": "a", "controller": True}, {"uid": "2", "name": "b"}]}},
+        {"metadata": {"ownerReferences": [{"uid": "1", "name": "a", "controller": True}]}},
+        {"metadata": {"ownerReferences": [{"uid": "1", "name": "c"}]}},
+        {"metadata": {"ownerReferences": [{"uid": "1", "name": "c"}, {"uid": "2", "name": "b"}]}},
+    ),
+    (
         "data of a config map",
         kinds.CONFIG_MAP,
         {"data": {"a": "1", "b": "2"}},

@@ -10,6 +10,7 @@ import pytest
 from controlplane.election import KEY_PREFIX
 from controlplane.store import keys
 from controlplane.store.api import etcd_pb2 as pb
+from controlplane.store.commits import Committer, Write
 from controlplane.store.endpoints import Compacted
 from controlplane.store.etcd import Etcd
 from controlplane.upkeep import plan
@@ -148,6 +149,29 @@ async def test_a_store_that_was_filled_recovers_by_itself_once_objects_are_delet
         (member,) = await etcd.maintenance.members()
         assert member.status is not None
         assert member.status.dbSize < 4 * MIB
+
+
+async def test_in_a_full_store_groups_of_writes_are_refused_as_single_ones_are_and_deletions_are_not(
+    full_etcd_server: EtcdServer,
+) -> None:
+    async with connected(full_etcd_server) as etcd:
+        with pytest.raises(errors.StoreFull):
+            for number in range(100):
+                await etcd.put(b"/test/%d" % number, b"x" * 1_000_000)
+        committer = Committer(etcd)
+        running = asyncio.create_task(committer.run())
+
+        # What waits at the same moment goes together.
+        puts = [Write([], {b"/test/%d" % number: b""}) for number in range(2)]
+        refused = await asyncio.gather(*map(committer.commit, puts), return_exceptions=True)
+        deletes = [Write([], deletes=[b"/test/%d" % number]) for number in range(2)]
+        deleted = await asyncio.gather(*map(committer.commit, deletes))
+        running.cancel()
+
+        assert [type(each) for each in refused] == [errors.StoreFull, errors.StoreFull]
+        assert deleted[0].succeeded
+        assert deleted[0].revision == deleted[1].revision
+        await asyncio.wait([running])
 
 
 async def test_members_are_defragmented_one_a_look_the_leader_last_and_none_while_one_is_missing(

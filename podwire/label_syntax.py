@@ -10,16 +10,19 @@ SUBDOMAIN: Final = rf"{LABEL}(\.{LABEL})*"
 NAME: Final = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 LONGEST_SUBDOMAIN: Final = 253
 LONGEST_NAME: Final = 63
+# Compiled here: `re` would look each one up at every call, which takes as long as the match.
+_is_name: Final = re.compile(NAME).fullmatch
+_is_subdomain: Final = re.compile(SUBDOMAIN).fullmatch
 
 
 def is_name(text: str) -> bool:
     """The part of a key after its slash, and a value that is not empty."""
-    return len(text) <= LONGEST_NAME and re.fullmatch(NAME, text) is not None
+    return len(text) <= LONGEST_NAME and _is_name(text) is not None
 
 
 def is_key_prefix(text: str) -> bool:
     """The part of a key before its slash."""
-    return len(text) <= LONGEST_SUBDOMAIN and re.fullmatch(SUBDOMAIN, text) is not None
+    return len(text) <= LONGEST_SUBDOMAIN and _is_subdomain(text) is not None
 
 
 def is_key(text: str) -> bool:

@@ -89,7 +89,7 @@ class Reader:
             setattr(metadata, "continue", str(Continue(revision, self._cache.epoch, page.last)))
             if selection.selects_all:
                 metadata.remaining_item_count = page.remaining
-        return [wire.list_metadata(metadata), *(entry.item for entry in page.entries)]
+        return [wire.list_metadata(metadata), page.items]
 
     async def select(self, kind: Kind, namespace: str, label_selector: str, field_selector: str) -> Sequence[Entry]:
         """Everything that is selected now, in the order of keys."""

@@ -10,6 +10,7 @@ A dry run goes the same way to its end: its transaction makes the same compares 
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -223,10 +224,7 @@ class Writer:
 
 def now() -> Timestamp:
     """The time to the second, as Kubernetes' objects have it."""
-    stamp = Timestamp()
-    stamp.GetCurrentTime()
-    stamp.nanos = 0
-    return stamp
+    return Timestamp(seconds=int(time.time()))
 
 
 def _encode(kind: Kind, key: str, obj: Any) -> bytes:

@@ -10,6 +10,26 @@ from controlplane.store import wire
 from podwire.kinds import Kind
 
 
+class Fields(dict[str, str]):
+    """The selectable fields of one object, each read when it is asked for first.
+
+    A kind has a dozen of them, and most entries are asked for one: the field by which watchers are indexed.
+    """
+
+    __slots__ = ("_item", "_kind", "_start")
+
+    def __init__(self, kind: Kind, item: bytes, start: int) -> None:
+        super().__init__()
+        self._kind = kind
+        self._item = item
+        self._start = start
+
+    def __missing__(self, path: str) -> str:
+        message = self._kind.message.FromString(self._item[self._start :])
+        value = self[path] = self._kind.selectors[path](message)
+        return value
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """Immutable by agreement; frozen dataclasses take three times as long to make."""
@@ -40,15 +60,16 @@ def make(kind: Kind, key: str, stored: bytes, revision: int) -> Entry:
     """The entry of an object as etcd has it."""
     message: Any = kind.message.FromString(stored)
     framed = wire.item(wire.stamp(stored, revision))
+    start = wire.item_start(framed)
     return Entry(
         kind,
         key,
         key.rpartition("/")[0],
         revision,
         framed,
-        wire.item_start(framed),
+        start,
         dict(message.metadata.labels),
-        {path: value(message) for path, value in kind.selectors.items()},
+        Fields(kind, framed, start),
     )
 
 

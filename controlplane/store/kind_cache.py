@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, groupby
 from typing import Final
 
@@ -36,13 +36,25 @@ class Limits:
     watcher_bytes: int = 8 * _MIB
 
 
-@dataclass(frozen=True, slots=True)
+# Pages that are kept for whoever lists the same, until something changes: a few large lists have room.
+_KEPT_PAGES: Final = 4
+
+
+@dataclass(slots=True)
 class Page:
-    """Part of a list. `last` is where the next page begins, or empty where nothing follows."""
+    """Part of a list, not to be changed. `last` is where the next page begins, or empty where nothing follows."""
 
     entries: Sequence[Entry]
     last: str
     remaining: int
+    _items: bytes = field(default=b"", init=False)
+
+    @property
+    def items(self) -> bytes:
+        """All entries as items of a list, put together once."""
+        if not self._items:
+            self._items = b"".join([entry.item for entry in self.entries])
+        return self._items
 
 
 class KindCache:
@@ -56,6 +68,8 @@ class KindCache:
         self._history: deque[Change] = deque()
         self._history_bytes = 0
         self._channels = ChannelIndex(waker, limits.watcher_bytes)
+        # Pages of the present.
+        self._pages: dict[tuple[Selection, str, int, int], Page] = {}
 
     # Writing: by the one task that follows etcd.
 
@@ -65,6 +79,7 @@ class KindCache:
         self._keys = sorted(self.entries)
         self._history.clear()
         self._history_bytes = 0
+        self._pages.clear()
         self.floor = revision
         self._channels.end(errors.HistoryLost(f"the history of {self.kind.plural} begins anew: list again"))
 
@@ -83,6 +98,7 @@ class KindCache:
             del self._keys[bisect_left(self._keys, key)]
         else:
             return
+        self._pages.clear()
         change = Change(revision, key, old, new)
         self._history.append(change)
         self._history_bytes += change.size
@@ -97,27 +113,20 @@ class KindCache:
     def page(self, selection: Selection, revision: int, after: str, limit: int, max_bytes: int) -> Page:
         """The selected objects that come after the key `after`, as they were at `revision`.
 
-        `revision` is the cache's own, or one for which there is history; else HistoryLost.
+        `revision` is the cache's own, or one for which there is history; else HistoryLost. Many who list the same at
+        one moment, as watchers do that have lost their history, share the work and the bytes.
         """
         entries, keys = self._at(revision)
-        if selection.namespace:
-            start, stop = _namespace_bounds(keys, selection.namespace)
-        else:
-            start, stop = 0, len(keys)
-        if after:
-            start = max(start, bisect_left(keys, after + "\x00"))
-        chosen: list[Entry] = []
-        size = 0
-        everything = selection.selects_all
-        for index in range(start, stop):
-            entry = entries[keys[index]]
-            if not everything and not selection.matches(entry):
-                continue
-            size += len(entry.item)
-            if chosen and (size > max_bytes or (limit and len(chosen) >= limit)):
-                return Page(chosen, chosen[-1].key, stop - index)
-            chosen.append(entry)
-        return Page(chosen, "", 0)
+        if entries is not self.entries:
+            return _cut(entries, keys, selection, after, limit, max_bytes)
+        asked = (selection, after, limit, max_bytes)
+        page = self._pages.get(asked)
+        if page is None:
+            page = _cut(entries, keys, selection, after, limit, max_bytes)
+            if len(self._pages) >= _KEPT_PAGES:
+                self._pages.clear()
+            self._pages[asked] = page
+        return page
 
     def watch(self, selection: Selection, revision: int) -> Watcher:
         """Every change after `revision`, which the cache has reached."""
@@ -167,6 +176,29 @@ class KindCache:
         merged: dict[str, Entry | None] = {**self.entries, **before}
         past = {key: entry for key, entry in merged.items() if entry is not None}
         return past, sorted(past)
+
+
+def _cut(
+    entries: Mapping[str, Entry], keys: list[str], selection: Selection, after: str, limit: int, max_bytes: int
+) -> Page:
+    if selection.namespace:
+        start, stop = _namespace_bounds(keys, selection.namespace)
+    else:
+        start, stop = 0, len(keys)
+    if after:
+        start = max(start, bisect_left(keys, after + "\x00"))
+    chosen: list[Entry] = []
+    size = 0
+    everything = selection.selects_all
+    for index in range(start, stop):
+        entry = entries[keys[index]]
+        if not everything and not selection.matches(entry):
+            continue
+        size += len(entry.item)
+        if chosen and (size > max_bytes or (limit and len(chosen) >= limit)):
+            return Page(chosen, chosen[-1].key, stop - index)
+        chosen.append(entry)
+    return Page(chosen, "", 0)
 
 
 def _namespace_bounds(keys: list[str], namespace: str) -> tuple[int, int]:

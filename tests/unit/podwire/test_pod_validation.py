@@ -246,3 +246,12 @@ def test_all_errors_of_an_object_come_at_once() -> None:
         "spec.containers[0].livenessProbe.periodSeconds",
         "spec.restartPolicy",
     ]
+
+
+def test_a_pod_like_one_that_was_sound_is_looked_through_where_it_differs() -> None:
+    sound = changed(POD, "metadata", "name: one")
+    assert problems(kinds.POD, sound) == []
+    assert problems(kinds.POD, changed(POD, "metadata", "name: two")) == []
+    assert problems(kinds.POD, changed(POD, "metadata", "name: Three")) != []
+    assert problems(kinds.POD, changed(POD, "spec", "restartPolicy: Sometimes")) != []
+    assert problems(kinds.POD, changed(POD, "spec", "restartPolicy: Sometimes")) != []

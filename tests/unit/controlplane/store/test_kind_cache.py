@@ -186,6 +186,28 @@ def test_pages_of_one_revision_join_without_gap_or_repetition() -> None:
     assert seen == sorted(seen)
 
 
+def test_equal_lists_share_their_bytes_until_something_changes() -> None:
+    feed = Feed()
+    feed.put(pod("a"))
+    feed.put(pod("b", namespace="other"))
+
+    def items(**selection: str) -> bytes:
+        return feed.cache.page(select(**selection), feed.revision, "", 0, BATCH_BYTES).items
+
+    assert items() is items()
+    assert [p.metadata.name for p in v1.PodList.FromString(items()).items] == ["a", "b"]
+    assert [p.metadata.name for p in v1.PodList.FromString(items(namespace="other")).items] == ["b"]
+    before = feed.revision
+    feed.put(pod("c"))
+    assert [p.metadata.name for p in v1.PodList.FromString(items()).items] == ["a", "c", "b"]
+    assert feed.names(before) == ["default/a", "other/b"]
+    feed.delete("default/a")
+    assert [p.metadata.name for p in v1.PodList.FromString(items()).items] == ["c", "b"]
+    feed.revision += 1
+    feed.cache.reset([], feed.revision)
+    assert items() == b""
+
+
 def test_a_page_ends_at_its_bytes_but_has_at_least_one_object() -> None:
     feed = Feed()
     for name in ("a", "b", "c"):

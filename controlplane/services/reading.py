@@ -101,6 +101,7 @@ class Reader:
         """An open watch. Raises HistoryLost where the revision asked for is gone or belongs to another epoch."""
         selection = Selection.parse(kind, request.namespace, request.label_selector, request.field_selector)
         self._check_epoch(request.epoch)
+        await self._cache.wait_contact()
         cache = self._cache.of(kind)
         if request.send_initial_events:
             await self._reach(request.resource_version)
@@ -120,7 +121,9 @@ class Reader:
         if match not in ("", NOT_OLDER_THAN, EXACT):
             raise errors.Invalid(f'resource_version_match must be {NOT_OLDER_THAN} or {EXACT}, not "{match}"')
         if match and not version:
-            raise errors.Invalid("resource_version_match says how a resource_version is meant: give one, or leave it out")
+            raise errors.Invalid(
+                "resource_version_match says how a resource_version is meant: give one, or leave it out"
+            )
         if match != EXACT:
             return self._cache.revision
         if version == CACHED or not _revision(version):

@@ -21,6 +21,7 @@ import structlog
 from controlplane.store import entries, keys, wire
 from controlplane.store import operations as op
 from controlplane.store.api.kv_pb2 import Event, KeyValue
+from controlplane.store.contact import Contact
 from controlplane.store.endpoints import Compacted
 from controlplane.store.etcd import Etcd
 from controlplane.store.freshness import Freshness, Reached
@@ -62,6 +63,7 @@ class Cache:
         self._allocations: dict[bytes, bytes] = {}
         self._reached = Reached()
         self._freshness = Freshness(etcd, self._reached)
+        self._contact = Contact(self._freshness.wait, self.end_watches)
         self._synced = asyncio.Event()
         self.past = Past(etcd)
         # How often everything was read anew; more than one means that history was lost.
@@ -100,6 +102,10 @@ class Cache:
         """Until the cache holds everything that was written before the call."""
         await self._freshness.wait()
 
+    async def wait_contact(self) -> None:
+        """Until the cache can follow what is written; Unavailable while it is cut off from etcd."""
+        await self._contact.wait()
+
     async def wait_revision(self, revision: int) -> None:
         """Until the cache has reached a revision that a client has seen, perhaps through another replica."""
         if self._reached.revision < revision:
@@ -116,6 +122,7 @@ class Cache:
                 async with asyncio.TaskGroup() as owner:
                     owner.create_task(self._follow(), name="follow etcd")
                     owner.create_task(self._freshness.run(), name="prove freshness")
+                    owner.create_task(self._contact.run(), name="prove contact")
                     owner.create_task(self._note_synced(backoff), name="note that the cache is synced")
             except* (errors.HistoryLost, errors.Unavailable, errors.Timeout) as lost:
                 reason = str(lost.exceptions[0])

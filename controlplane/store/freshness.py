@@ -73,8 +73,13 @@ class Freshness:
             readers, self._waiting = self._waiting, []
             try:
                 await self._prove()
-            except (errors.Unavailable, errors.Timeout, errors.StoreFull, errors.Unauthenticated) as error:
+            except (errors.StoreFull, errors.Unauthenticated) as error:
                 _settle(readers, error)
+            except (errors.Unavailable, errors.Timeout) as error:
+                unavailable = errors.Unavailable(f"this replica cannot read now: {error.message}")
+                _settle(readers, unavailable)
+                # Those who came meanwhile too: another replica answers them sooner than another failure here would.
+                self.give_up(unavailable)
             except BaseException:
                 _settle(readers, errors.Unavailable("the cache starts over: try again"))
                 raise

@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 # A renewal every third of the time to live: two may fail before the lease does.
 _RENEWALS_A_LIFE: Final = 3
+# Seconds for an answer on the shared stream before another member is asked: answered in milliseconds, and leases of 5 s
+# leave time for two members.
+_ANSWER_SECONDS: Final = 1.0
 
 
 class Lease:
@@ -124,6 +127,7 @@ class Renewals:
                 for lease_id in self._asked:
                     self._wanted.put_nowait(lease_id)
                 async with asyncio.TaskGroup() as owner:
+                    owner.create_task(self._guard(), name="guard the stream of renewals")
                     owner.create_task(self._ask(call), name="ask for renewals")
                     owner.create_task(self._listen(call, backoff), name="hear of renewals")
             except* (grpc.aio.AioRpcError, asyncio.InvalidStateError, errors.Unavailable) as lost:
@@ -134,6 +138,16 @@ class Renewals:
                 call.cancel()
             self._endpoints.failed(member)
             await asyncio.sleep(backoff.next())
+
+    async def _guard(self) -> NoReturn:
+        """Ends a stream that owes an answer for too long: its member is frozen, cut off, or without a leader."""
+        opened = self._clock()
+        while True:
+            oldest = next(iter(self._asked.values()), None)
+            due = _ANSWER_SECONDS + (max(oldest.sent, opened) if oldest is not None else self._clock())
+            if due <= self._clock():
+                raise errors.Unavailable(f"etcd has not answered a renewal for {_ANSWER_SECONDS:g} s")
+            await asyncio.sleep(due - self._clock())
 
     async def _ask(self, call: Any) -> NoReturn:
         while True:

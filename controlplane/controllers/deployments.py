@@ -85,9 +85,11 @@ class Deployments:
         claims = claim(deployment, selector, [*self._owned(deployment), *orphans])
         for replica_set in claims.release:
             await self._set_owner(replica_set, None)
+        if not claims.adopt or not await writing.may_adopt(self._shared.client.deployments, deployment):
+            return claims.owned
         for replica_set in claims.adopt:
             await self._set_owner(replica_set, reference_to(DEPLOYMENT, deployment))
-        return self._owned(deployment) if claims.adopt else claims.owned
+        return self._owned(deployment)
 
     async def _set_owner(self, replica_set: v1.ReplicaSet, owner: v1.OwnerReference | None) -> None:
         changed = v1.ReplicaSet()

@@ -6,12 +6,10 @@ to go on deleting until it is let through.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Final, NoReturn
 
 import structlog
 
-from controlplane.controllers import writing
 from controlplane.controllers.reconciling import Reconciler
 from controlplane.controllers.shared import Shared
 from podwire import errors, kinds, v1
@@ -49,18 +47,20 @@ class Namespaces:
         if namespace is None or not _is_terminating(namespace):
             return
         for kind in _KINDS:
-            client = self._shared.client.kind(kind)
-            listed = await client.list(namespace=key)
-            left = [obj for obj in listed.items if not obj.metadata.HasField("deletion_timestamp")]
-            await writing.each(left, functools.partial(writing.delete, client))
+            await self._shared.client.kind(kind).delete_collection(namespace=key)
         try:
-            await self._shared.client.namespaces.delete(key, uid=namespace.metadata.uid, grace_period_seconds=0)
+            ended = await self._shared.client.namespaces.delete(key, uid=namespace.metadata.uid, grace_period_seconds=0)
         except errors.NotFound:
             return
         except errors.PreconditionFailed as error:
-            # Pods are being stopped; that one is gone wakes this again. The timer is for kinds not followed here.
+            # Pods are being stopped, or finalizers hold something; that one is gone wakes this again. The timer is for
+            # kinds not followed here.
             log.info("namespace waits for its contents", namespace=key, reason=str(error))
             self._reconciler.queue.add_after(key, _LOOK_AGAIN)
+            return
+        if ended.metadata.finalizers:
+            # Whoever put them there takes them off, and that wakes this again.
+            log.info("namespace waits for its finalizers", namespace=key, finalizers=list(ended.metadata.finalizers))
             return
         log.info("namespace removed", namespace=key)
 

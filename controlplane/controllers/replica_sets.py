@@ -80,9 +80,11 @@ class ReplicaSets:
         claims = claim(replica_set, selector, [*self._owned(replica_set), *orphans])
         for pod in claims.release:
             await self._set_owner(pod, None)
+        if not claims.adopt or not await writing.may_adopt(self._shared.client.replica_sets, replica_set):
+            return claims.owned
         for pod in claims.adopt:
             await self._set_owner(pod, reference_to(REPLICA_SET, replica_set))
-        return self._owned(replica_set) if claims.adopt else claims.owned
+        return self._owned(replica_set)
 
     async def _set_owner(self, pod: v1.Pod, owner: v1.OwnerReference | None) -> None:
         changed = v1.Pod()

@@ -15,7 +15,18 @@ from podwire import v1
 from podwire.client import Client, Informer
 from podwire.client.recorder import EventRecorder
 from podwire.keys import Object, join_key
-from podwire.kinds import DEPLOYMENT, ENDPOINT_SLICE, NAMESPACE, NODE, NODE_SESSION, POD, REPLICA_SET, SERVICE
+from podwire.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    ENDPOINT_SLICE,
+    NAMESPACE,
+    NODE,
+    NODE_SESSION,
+    POD,
+    REPLICA_SET,
+    SECRET,
+    SERVICE,
+)
 
 # Names of indexes, and what their values are.
 BY_CONTROLLER: Final = "controller uid"
@@ -42,6 +53,9 @@ class Informers:
     endpoint_slices: Informer[v1.EndpointSlice]
     deployments: Informer[v1.Deployment]
     replica_sets: Informer[v1.ReplicaSet]
+    # Only their metadata: these are followed for the sake of their owners.
+    config_maps: Informer[v1.ConfigMap]
+    secrets: Informer[v1.Secret]
 
     @classmethod
     def of(cls, client: Client) -> Informers:
@@ -54,16 +68,17 @@ class Informers:
             endpoint_slices=Informer(client.endpoint_slices),
             deployments=Informer(client.deployments),
             replica_sets=Informer(client.replica_sets),
+            config_maps=Informer(client.config_maps, strip=_keep_metadata),
+            secrets=Informer(client.secrets, strip=_keep_metadata),
         )
+        for informer in informers.by_kind().values():
+            informer.add_index(BY_OWNER, _owners)
         informers.pods.add_index(BY_CONTROLLER, _controller)
         informers.pods.add_index(ORPHANS, _orphanage)
-        informers.pods.add_index(BY_OWNER, _owners)
         informers.replica_sets.add_index(BY_CONTROLLER, _controller)
         informers.replica_sets.add_index(ORPHANS, _orphanage)
-        informers.replica_sets.add_index(BY_OWNER, _owners)
         informers.replica_sets.add_index(BY_NAMESPACE, _namespace)
         informers.deployments.add_index(BY_NAMESPACE, _namespace)
-        informers.endpoint_slices.add_index(BY_OWNER, _owners)
         informers.pods.add_index(BY_LABEL, labels_of)
         informers.pods.add_index(BY_NODE, lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
         informers.services.add_index(BY_SELECTOR, lambda service: [pair] if (pair := selector_pair(service)) else [])
@@ -81,6 +96,8 @@ class Informers:
             ENDPOINT_SLICE.name: self.endpoint_slices,
             DEPLOYMENT.name: self.deployments,
             REPLICA_SET.name: self.replica_sets,
+            CONFIG_MAP.name: self.config_maps,
+            SECRET.name: self.secrets,
         }
 
     async def wait_synced(self) -> None:
@@ -114,6 +131,13 @@ def selector_pair(service: v1.Service) -> str:
 def labels_of(pod: v1.Pod) -> Iterator[str]:
     for key, value in pod.metadata.labels.items():
         yield f"{pod.metadata.namespace}/{key}={value}"
+
+
+def _keep_metadata(obj: Any) -> None:
+    for descriptor, _ in obj.ListFields():
+        if descriptor.name != "metadata":
+            obj.ClearField(descriptor.name)
+    obj.metadata.ClearField("managed_fields")
 
 
 def _namespace(obj: Object) -> Iterable[str]:

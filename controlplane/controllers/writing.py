@@ -35,9 +35,31 @@ def raise_first(outcomes: Sequence[object]) -> None:
         raise failure
 
 
-async def delete(client: KindClient[Any], obj: Object) -> None:
-    """Deletes exactly this object, by uid; that it is gone or replaced already is as good."""
+async def may_adopt(client: KindClient[Any], owner: Object) -> bool:
+    """Whether `owner` is there now and not being deleted: an informer may have yet to hear of it.
+
+    Who takes objects in for an owner that lets them go would undo its deletion's work.
+    """
     try:
-        await client.delete(obj.metadata.name, namespace=obj.metadata.namespace, uid=obj.metadata.uid)
+        found = await client.get(owner.metadata.name, namespace=owner.metadata.namespace)
+    except errors.NotFound:
+        return False
+    return found.metadata.uid == owner.metadata.uid and not found.metadata.HasField("deletion_timestamp")
+
+
+async def delete(client: KindClient[Any], obj: Object, *, policy: str = "", unchanged: bool = False) -> None:
+    """Deletes exactly this object, by uid; that it is gone or replaced already is as good.
+
+    With `unchanged` it raises Conflict where the object is not in this state any more.
+    """
+    meta = obj.metadata
+    try:
+        await client.delete(
+            meta.name,
+            namespace=meta.namespace,
+            uid=meta.uid,
+            resource_version=meta.resource_version if unchanged else "",
+            propagation_policy=policy,
+        )
     except (errors.NotFound, errors.PreconditionFailed):
         pass  # Another of the same name is not ours to delete.

@@ -51,20 +51,28 @@ class EtcdMember(_message.Message):
     RAFT_INDEX_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """As the member was started with (--name)."""
     id: _builtins.str
     """As etcd's tools write it: hexadecimal."""
     version: _builtins.str
     db_size: _builtins.int
     """Bytes of the file, and how many of them are in use: defragmentation gives the rest back."""
     db_size_in_use: _builtins.int
+    """See db_size."""
     leader: _builtins.bool
+    """It leads etcd's cluster; of no meaning to clients of the API."""
     learner: _builtins.bool
+    """It copies and does not vote."""
     raft_term: _builtins.int
+    """Counts etcd's elections."""
     raft_index: _builtins.int
+    """How far its log goes: a member far behind the others is catching up."""
     error: _builtins.str
     """Why it does not answer; then only what the others know of it is set."""
     @_builtins.property
-    def client_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def client_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where it says that clients reach it."""
+
     def __init__(
         self,
         *,
@@ -90,6 +98,8 @@ Global___EtcdMember: _TypeAlias = EtcdMember  # noqa: Y015
 
 @_typing.final
 class EtcdAlarm(_message.Message):
+    """What etcd says is wrong with a member; it stays until it is cleared."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TYPE_FIELD_NUMBER: _builtins.int
@@ -124,6 +134,7 @@ class Leader(_message.Message):
     HOLDER_FIELD_NUMBER: _builtins.int
     CREATE_REVISION_FIELD_NUMBER: _builtins.int
     role: _builtins.str
+    """scheduler or controllers."""
     holder: _builtins.str
     """The candidate's name, which begins with that of its host; empty: nobody now, or it is not known."""
     create_revision: _builtins.int
@@ -155,9 +166,11 @@ class ClusterStatus(_message.Message):
     LEADERS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
+    """The random name the store was given when it was made or restored."""
     revision: _builtins.int
     """The store's revision, and the oldest one whose history is still there (0: all of it, as far as is known)."""
     compacted_revision: _builtins.int
+    """See revision."""
     error: _builtins.str
     """What is wrong with the store as a whole, in one sentence: it has no quorum, or nobody answers. Empty: it works. If
     set, alarms, leaders and the compacted revision are not known.
@@ -167,7 +180,9 @@ class ClusterStatus(_message.Message):
     @_builtins.property
     def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___EtcdAlarm]: ...
     @_builtins.property
-    def leaders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Leader]: ...
+    def leaders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Leader]:
+        """One for each election, also where nobody holds it."""
+
     def __init__(
         self,
         *,

@@ -68,10 +68,13 @@ class ConfigMap(_message.Message):
     BINARY_DATA_FIELD_NUMBER: _builtins.int
     IMMUTABLE_FIELD_NUMBER: _builtins.int
     immutable: _builtins.bool
+    """True: data can no longer be changed, nor this."""
     @_builtins.property
     def metadata(self) -> _meta_pb2.ObjectMeta: ...
     @_builtins.property
-    def data(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def data(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Text by key; data and binary_data together have at most 1 MiB, and no key in common."""
+
     @_builtins.property
     def binary_data(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]: ...
     def __init__(
@@ -124,6 +127,7 @@ class ConfigMapCreateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns the fields of the object, which then has a record of that; empty: it has none until it is applied."""
     @_builtins.property
@@ -153,6 +157,7 @@ class ConfigMapUpdateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns from now on what this changes, as in PatchRequest."""
     @_builtins.property
@@ -204,6 +209,7 @@ class ConfigMapWatchResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
+    """The store's, as in ListMeta."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfigMapWatchEvent]: ...
     def __init__(

@@ -56,9 +56,13 @@ class RollingUpdateDeployment(_message.Message):
     MAX_UNAVAILABLE_FIELD_NUMBER: _builtins.int
     MAX_SURGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def max_unavailable(self) -> _meta_pb2.IntOrString: ...
+    def max_unavailable(self) -> _meta_pb2.IntOrString:
+        """How many pods, or which share of them, may be missing meanwhile; 25% where absent."""
+
     @_builtins.property
-    def max_surge(self) -> _meta_pb2.IntOrString: ...
+    def max_surge(self) -> _meta_pb2.IntOrString:
+        """How many pods more than wanted there may be meanwhile; 25% where absent."""
+
     def __init__(
         self,
         *,
@@ -110,14 +114,23 @@ class DeploymentSpec(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     PROGRESS_DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
     replicas: _builtins.int
+    """1 where absent."""
     min_ready_seconds: _builtins.int
+    """How long a pod must be ready to count as available."""
     revision_history_limit: _builtins.int
+    """How many old replica sets are kept; 10 where absent."""
     paused: _builtins.bool
+    """Changes of the template start no rollout."""
     progress_deadline_seconds: _builtins.int
+    """After so long without progress a rollout is said to have failed; 600 where absent."""
     @_builtins.property
-    def selector(self) -> _meta_pb2.LabelSelector: ...
+    def selector(self) -> _meta_pb2.LabelSelector:
+        """Must select the template's labels; cannot be changed."""
+
     @_builtins.property
-    def template(self) -> _pod_pb2.PodTemplateSpec: ...
+    def template(self) -> _pod_pb2.PodTemplateSpec:
+        """What the pods are made from."""
+
     @_builtins.property
     def strategy(self) -> Global___DeploymentStrategy: ...
     def __init__(
@@ -208,12 +221,16 @@ class DeploymentStatus(_message.Message):
     CONDITIONS_FIELD_NUMBER: _builtins.int
     COLLISION_COUNT_FIELD_NUMBER: _builtins.int
     observed_generation: _builtins.int
+    """The generation of the spec that the status is about."""
     replicas: _builtins.int
     updated_replicas: _builtins.int
+    """Pods of the newest template."""
     ready_replicas: _builtins.int
     available_replicas: _builtins.int
+    """Pods that have been ready for min_ready_seconds."""
     unavailable_replicas: _builtins.int
     collision_count: _builtins.int
+    """How often the name of a replica set was taken by another."""
     @_builtins.property
     def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeploymentCondition]: ...
     def __init__(
@@ -270,6 +287,7 @@ class DeploymentCreateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns the fields of the object, which then has a record of that; empty: it has none until it is applied."""
     @_builtins.property
@@ -299,6 +317,7 @@ class DeploymentUpdateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns from now on what this changes, as in PatchRequest."""
     @_builtins.property
@@ -350,6 +369,7 @@ class DeploymentWatchResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
+    """The store's, as in ListMeta."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeploymentWatchEvent]: ...
     def __init__(

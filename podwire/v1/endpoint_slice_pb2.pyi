@@ -59,7 +59,9 @@ class EndpointConditions(_message.Message):
     SERVING_FIELD_NUMBER: _builtins.int
     TERMINATING_FIELD_NUMBER: _builtins.int
     ready: _builtins.bool
+    """It gets traffic."""
     serving: _builtins.bool
+    """It could, were it not for terminating."""
     terminating: _builtins.bool
     def __init__(
         self,
@@ -162,11 +164,15 @@ class Endpoint(_message.Message):
     node_name: _builtins.str
     zone: _builtins.str
     @_builtins.property
-    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Any of them; consumers use the first."""
+
     @_builtins.property
     def conditions(self) -> Global___EndpointConditions: ...
     @_builtins.property
-    def target_ref(self) -> _meta_pb2.ObjectReference: ...
+    def target_ref(self) -> _meta_pb2.ObjectReference:
+        """The pod behind it."""
+
     @_builtins.property
     def deprecated_topology(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -274,6 +280,7 @@ class EndpointSliceCreateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns the fields of the object, which then has a record of that; empty: it has none until it is applied."""
     @_builtins.property
@@ -303,6 +310,7 @@ class EndpointSliceUpdateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns from now on what this changes, as in PatchRequest."""
     @_builtins.property
@@ -354,6 +362,7 @@ class EndpointSliceWatchResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
+    """The store's, as in ListMeta."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndpointSliceWatchEvent]: ...
     def __init__(

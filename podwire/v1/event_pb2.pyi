@@ -40,8 +40,11 @@ class Event(_message.Message):
     REPORTING_COMPONENT_FIELD_NUMBER: _builtins.int
     REPORTING_INSTANCE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
+    """One word in CamelCase, for programs."""
     message: _builtins.str
+    """For people; at most 1,024 characters."""
     count: _builtins.int
+    """How often it happened, from first_timestamp to last_timestamp."""
     type: _builtins.str
     """Normal or Warning."""
     action: _builtins.str
@@ -92,6 +95,8 @@ Global___Event: _TypeAlias = Event  # noqa: Y015
 
 @_typing.final
 class EventSource(_message.Message):
+    """Who tells: a component, and the host where it runs."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     COMPONENT_FIELD_NUMBER: _builtins.int
@@ -169,6 +174,7 @@ class EventCreateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns the fields of the object, which then has a record of that; empty: it has none until it is applied."""
     @_builtins.property
@@ -198,6 +204,7 @@ class EventUpdateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns from now on what this changes, as in PatchRequest."""
     @_builtins.property
@@ -249,6 +256,7 @@ class EventWatchResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
+    """The store's, as in ListMeta."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventWatchEvent]: ...
     def __init__(

@@ -73,6 +73,8 @@ Global___IntOrString: _TypeAlias = IntOrString  # noqa: Y015
 
 @_typing.final
 class OwnerReference(_message.Message):
+    """An object that another one belongs to: what becomes of this one when the owner is deleted is said in DeleteRequest."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     API_VERSION_FIELD_NUMBER: _builtins.int
@@ -85,8 +87,11 @@ class OwnerReference(_message.Message):
     kind: _builtins.str
     name: _builtins.str
     uid: _builtins.str
+    """The owner itself: an object of the same name with another uid owns nothing."""
     controller: _builtins.bool
+    """The one owner that manages this object; at most one reference has it."""
     block_owner_deletion: _builtins.bool
+    """A foreground deletion of the owner waits until this object is gone."""
     def __init__(
         self,
         *,
@@ -137,6 +142,7 @@ class ManagedFieldsEntry(_message.Message):
     "v:…" for an item of a set.
     """
     subresource: _builtins.str
+    """"status" where the fields are the status's; else empty."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When these fields last became more, fewer or others."""
@@ -164,6 +170,8 @@ Global___ManagedFieldsEntry: _TypeAlias = ManagedFieldsEntry  # noqa: Y015
 
 @_typing.final
 class ObjectMeta(_message.Message):
+    """What every object has, whatever its kind."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -222,26 +230,45 @@ class ObjectMeta(_message.Message):
     FINALIZERS_FIELD_NUMBER: _builtins.int
     MANAGED_FIELDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Unique among the kind's objects in the namespace; lower case, as in DNS, up to 253 characters."""
     generate_name: _builtins.str
+    """Where there is no name: the server makes one of this and five random characters."""
     namespace: _builtins.str
+    """Empty for kinds without namespaces, and "default" for others where a client leaves it empty."""
     self_link: _builtins.str
+    """Always empty: kept because manifests have it."""
     uid: _builtins.str
+    """Drawn by the server when the object is made; another object of the same name has another one."""
     resource_version: _builtins.str
     """The etcd revision of the object's last change; never stored, filled in when read."""
     generation: _builtins.int
+    """Counts the changes of the spec, from 1."""
     deletion_grace_period_seconds: _builtins.int
+    """With deletion_timestamp: how long a pod has between SIGTERM and SIGKILL."""
     @_builtins.property
-    def creation_timestamp(self) -> _timestamp_pb2.Timestamp: ...
+    def creation_timestamp(self) -> _timestamp_pb2.Timestamp:
+        """Set by the server."""
+
     @_builtins.property
-    def deletion_timestamp(self) -> _timestamp_pb2.Timestamp: ...
+    def deletion_timestamp(self) -> _timestamp_pb2.Timestamp:
+        """Set where the object is being deleted: it goes once its agent and its finalizers are done, at about this time."""
+
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What selectors select by; at most 63 characters a value."""
+
     @_builtins.property
-    def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Anything else to remember of the object, up to 256 KiB in all; nobody selects by it."""
+
     @_builtins.property
-    def owner_references(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnerReference]: ...
+    def owner_references(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnerReference]:
+        """At most one of them is the controller."""
+
     @_builtins.property
-    def finalizers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def finalizers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of what has to happen before the object goes; whoever has done it takes its name away."""
+
     @_builtins.property
     def managed_fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___ManagedFieldsEntry]:
         """Kept by the server: what clients send is ignored, but that a list of one empty entry ends the record."""
@@ -286,6 +313,7 @@ class ListMeta(_message.Message):
     resource_version: _builtins.str
     """The revision at which the list is a consistent snapshot."""
     remaining_item_count: _builtins.int
+    """How many items follow, where that is known."""
     epoch: _builtins.str
     """The random name the store was given when it was made or restored. Another epoch means another history."""
     def __init__(
@@ -316,7 +344,9 @@ class LabelSelectorRequirement(_message.Message):
     operator: _builtins.str
     """In, NotIn, Exists or DoesNotExist."""
     @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At least one for In and NotIn; none for the others."""
+
     def __init__(
         self,
         *,
@@ -334,6 +364,8 @@ Global___LabelSelectorRequirement: _TypeAlias = LabelSelectorRequirement  # noqa
 
 @_typing.final
 class LabelSelector(_message.Message):
+    """Which labels an object must have: all of both fields together. An empty one selects everything."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -378,6 +410,8 @@ Global___LabelSelector: _TypeAlias = LabelSelector  # noqa: Y015
 
 @_typing.final
 class Condition(_message.Message):
+    """One thing that is or is not so, when it last changed, and why."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TYPE_FIELD_NUMBER: _builtins.int
@@ -387,13 +421,19 @@ class Condition(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
+    """What it is about; one condition of each type."""
     status: _builtins.str
     """True, False or Unknown."""
     observed_generation: _builtins.int
+    """The generation of the object that it was said of."""
     reason: _builtins.str
+    """One word in CamelCase, for programs."""
     message: _builtins.str
+    """For people."""
     @_builtins.property
-    def last_transition_time(self) -> _timestamp_pb2.Timestamp: ...
+    def last_transition_time(self) -> _timestamp_pb2.Timestamp:
+        """When the status last became another."""
+
     def __init__(
         self,
         *,
@@ -433,7 +473,9 @@ class ObjectReference(_message.Message):
     uid: _builtins.str
     api_version: _builtins.str
     resource_version: _builtins.str
+    """The object's when this was written."""
     field_path: _builtins.str
+    """A part of the object, as `spec.containers{web}`."""
     def __init__(
         self,
         *,
@@ -461,6 +503,7 @@ class GetRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     RESOURCE_VERSION_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
+    """Empty: "default", or none where the kind has none."""
     name: _builtins.str
     resource_version: _builtins.str
     """Empty: linearizable. "any": whatever the replica's cache holds. A revision: a state not older than that."""
@@ -532,8 +575,11 @@ class WatchRequest(_message.Message):
     SEND_INITIAL_EVENTS_FIELD_NUMBER: _builtins.int
     BOOKMARK_INTERVAL_SECONDS_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
+    """Empty: all namespaces."""
     label_selector: _builtins.str
+    """As in ListRequest; an object that leaves the selection is delivered as DELETED."""
     field_selector: _builtins.str
+    """As in ListRequest."""
     resource_version: _builtins.str
     """Every change after this revision is delivered. Empty: from now."""
     epoch: _builtins.str
@@ -618,11 +664,13 @@ class PatchRequest(_message.Message):
     type: _builtins.str
     """"merge" (RFC 7386, an object) or "json" (RFC 6902, a list of operations)."""
     patch: _builtins.bytes
+    """The JSON text of the patch."""
     subresource: _builtins.str
     """Empty, or "status": then nothing but the status changes; without it the status does not."""
     field_manager: _builtins.str
     """Who owns from now on what this changes; empty: "unknown", and for who acts under an election "podwire-" and its role."""
     dry_run: _builtins.bool
+    """Merge, default and validate, change nothing."""
     def __init__(
         self,
         *,
@@ -665,6 +713,7 @@ class DeleteRequest(_message.Message):
     (deleted before it, which stays until then), or Orphan (left, without their reference to it).
     """
     dry_run: _builtins.bool
+    """Check, change nothing; the answer is the object."""
     def __init__(
         self,
         *,
@@ -701,10 +750,14 @@ class DeleteCollectionRequest(_message.Message):
     namespace: _builtins.str
     """Empty: all namespaces."""
     label_selector: _builtins.str
+    """As in ListRequest; both empty: everything in the namespace."""
     field_selector: _builtins.str
     grace_period_seconds: _builtins.int
+    """As in DeleteRequest."""
     propagation_policy: _builtins.str
+    """As in DeleteRequest."""
     dry_run: _builtins.bool
+    """Tell what would be deleted, change nothing."""
     def __init__(
         self,
         *,
@@ -727,6 +780,8 @@ Global___DeleteCollectionRequest: _TypeAlias = DeleteCollectionRequest  # noqa: 
 
 @_typing.final
 class DeletedObject(_message.Message):
+    """One of the objects that a DeleteCollection deleted."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAMESPACE_FIELD_NUMBER: _builtins.int

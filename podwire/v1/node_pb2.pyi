@@ -59,6 +59,7 @@ class Taint(_message.Message):
     key: _builtins.str
     value: _builtins.str
     effect: _builtins.str
+    """NoSchedule, PreferNoSchedule or NoExecute."""
     @_builtins.property
     def time_added(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -87,8 +88,10 @@ class NodeSpec(_message.Message):
     UNSCHEDULABLE_FIELD_NUMBER: _builtins.int
     TAINTS_FIELD_NUMBER: _builtins.int
     pod_cidr: _builtins.str
+    """The range of its pods' addresses; given by the server, a /24 each."""
     provider_id: _builtins.str
     unschedulable: _builtins.bool
+    """It gets no new pods."""
     @_builtins.property
     def pod_cidrs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -127,7 +130,9 @@ class NodeCondition(_message.Message):
     reason: _builtins.str
     message: _builtins.str
     @_builtins.property
-    def last_heartbeat_time(self) -> _timestamp_pb2.Timestamp: ...
+    def last_heartbeat_time(self) -> _timestamp_pb2.Timestamp:
+        """Not kept up: heartbeats are not written."""
+
     @_builtins.property
     def last_transition_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -295,9 +300,13 @@ class NodeStatus(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     phase: _builtins.str
     @_builtins.property
-    def capacity(self) -> _containers.MessageMap[_builtins.str, _meta_pb2.Quantity]: ...
+    def capacity(self) -> _containers.MessageMap[_builtins.str, _meta_pb2.Quantity]:
+        """All there is of cpu, memory, ephemeral-storage and pods."""
+
     @_builtins.property
-    def allocatable(self) -> _containers.MessageMap[_builtins.str, _meta_pb2.Quantity]: ...
+    def allocatable(self) -> _containers.MessageMap[_builtins.str, _meta_pb2.Quantity]:
+        """What pods can have of it."""
+
     @_builtins.property
     def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeCondition]: ...
     @_builtins.property
@@ -365,6 +374,7 @@ class NodeSessionSpec(_message.Message):
     agent_instance: _builtins.str
     """A random name that the agent's process drew at its start."""
     lease_id: _builtins.int
+    """The etcd lease that heartbeats keep alive, and under which this object is written."""
     def __init__(
         self,
         *,
@@ -412,6 +422,7 @@ class NodeCreateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns the fields of the object, which then has a record of that; empty: it has none until it is applied."""
     @_builtins.property
@@ -441,6 +452,7 @@ class NodeUpdateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns from now on what this changes, as in PatchRequest."""
     @_builtins.property
@@ -492,6 +504,7 @@ class NodeWatchResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
+    """The store's, as in ListMeta."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeWatchEvent]: ...
     def __init__(
@@ -564,6 +577,7 @@ class NodeSessionWatchResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
+    """The store's, as in ListMeta."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeSessionWatchEvent]: ...
     def __init__(

@@ -22,6 +22,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Pod(_message.Message):
+    """Containers that share a network and are scheduled together."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     METADATA_FIELD_NUMBER: _builtins.int
@@ -50,6 +52,8 @@ Global___Pod: _TypeAlias = Pod  # noqa: Y015
 
 @_typing.final
 class PodTemplateSpec(_message.Message):
+    """What pods are made from; its name and namespace are not used."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     METADATA_FIELD_NUMBER: _builtins.int
@@ -158,19 +162,24 @@ class PodSpec(_message.Message):
     restart_policy: _builtins.str
     """Always, OnFailure or Never."""
     termination_grace_period_seconds: _builtins.int
+    """Between SIGTERM and SIGKILL; 30 where absent."""
     active_deadline_seconds: _builtins.int
     dns_policy: _builtins.str
     service_account_name: _builtins.str
     service_account: _builtins.str
     automount_service_account_token: _builtins.bool
     node_name: _builtins.str
+    """Given by the scheduler, by Bind; a pod that is made with one skips the scheduler."""
     host_network: _builtins.bool
+    """No network of its own: the node's."""
     host_pid: _builtins.bool
     host_ipc: _builtins.bool
     share_process_namespace: _builtins.bool
+    """All containers see each other's processes."""
     hostname: _builtins.str
     subdomain: _builtins.str
     scheduler_name: _builtins.str
+    """Only the default scheduler is there: a pod that names another one waits for it."""
     priority_class_name: _builtins.str
     priority: _builtins.int
     runtime_class_name: _builtins.str
@@ -181,11 +190,17 @@ class PodSpec(_message.Message):
     @_builtins.property
     def volumes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Volume]: ...
     @_builtins.property
-    def init_containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container]: ...
+    def init_containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container]:
+        """Run one after another to their end, before the others start."""
+
     @_builtins.property
-    def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container]: ...
+    def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container]:
+        """At least one."""
+
     @_builtins.property
-    def node_selector(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def node_selector(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels that the node must have."""
+
     @_builtins.property
     def security_context(self) -> Global___PodSecurityContext: ...
     @_builtins.property
@@ -193,9 +208,13 @@ class PodSpec(_message.Message):
     @_builtins.property
     def affinity(self) -> Global___Affinity: ...
     @_builtins.property
-    def tolerations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Toleration]: ...
+    def tolerations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Toleration]:
+        """Taints of nodes that do not keep this pod away."""
+
     @_builtins.property
-    def host_aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostAlias]: ...
+    def host_aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostAlias]:
+        """Lines for /etc/hosts."""
+
     @_builtins.property
     def dns_config(self) -> Global___PodDNSConfig: ...
     @_builtins.property
@@ -356,15 +375,20 @@ class Container(_message.Message):
     termination_message_path: _builtins.str
     termination_message_policy: _builtins.str
     image_pull_policy: _builtins.str
+    """Always, IfNotPresent or Never; Always where the image's tag is latest or absent, else IfNotPresent."""
     stdin: _builtins.bool
     stdin_once: _builtins.bool
     tty: _builtins.bool
     restart_policy: _builtins.str
     """Init containers only: "Always" makes a sidecar."""
     @_builtins.property
-    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instead of the image's ENTRYPOINT; $(NAME) stands for a variable."""
+
     @_builtins.property
-    def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instead of the image's CMD."""
+
     @_builtins.property
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerPort]: ...
     @_builtins.property
@@ -376,9 +400,13 @@ class Container(_message.Message):
     @_builtins.property
     def volume_mounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___VolumeMount]: ...
     @_builtins.property
-    def liveness_probe(self) -> Global___Probe: ...
+    def liveness_probe(self) -> Global___Probe:
+        """The container is killed and started again where it fails."""
+
     @_builtins.property
-    def readiness_probe(self) -> Global___Probe: ...
+    def readiness_probe(self) -> Global___Probe:
+        """The pod gets no traffic of services while it fails."""
+
     @_builtins.property
     def startup_probe(self) -> Global___Probe: ...
     @_builtins.property
@@ -805,7 +833,9 @@ class ResourceRequirements(_message.Message):
     @_builtins.property
     def limits(self) -> _containers.MessageMap[_builtins.str, _meta_pb2.Quantity]: ...
     @_builtins.property
-    def requests(self) -> _containers.MessageMap[_builtins.str, _meta_pb2.Quantity]: ...
+    def requests(self) -> _containers.MessageMap[_builtins.str, _meta_pb2.Quantity]:
+        """What the scheduler sets aside on the node."""
+
     @_builtins.property
     def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceClaim]: ...
     def __init__(
@@ -886,6 +916,8 @@ Global___VolumeDevice: _TypeAlias = VolumeDevice  # noqa: Y015
 
 @_typing.final
 class Probe(_message.Message):
+    """How to find out whether a container is well: one of exec, http_get, tcp_socket and grpc."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     EXEC_FIELD_NUMBER: _builtins.int
@@ -899,10 +931,15 @@ class Probe(_message.Message):
     FAILURE_THRESHOLD_FIELD_NUMBER: _builtins.int
     TERMINATION_GRACE_PERIOD_SECONDS_FIELD_NUMBER: _builtins.int
     initial_delay_seconds: _builtins.int
+    """After the container's start; 0 where absent."""
     timeout_seconds: _builtins.int
+    """1 where absent."""
     period_seconds: _builtins.int
+    """10 where absent."""
     success_threshold: _builtins.int
+    """So many in a row make it succeed again; 1 where absent."""
     failure_threshold: _builtins.int
+    """So many in a row make it fail; 3 where absent."""
     termination_grace_period_seconds: _builtins.int
     @_builtins.property
     def exec(self) -> Global___ExecAction: ...
@@ -1010,7 +1047,9 @@ class HTTPGetAction(_message.Message):
     HTTP_HEADERS_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     host: _builtins.str
+    """The pod's own address where empty."""
     scheme: _builtins.str
+    """HTTP (the default) or HTTPS."""
     @_builtins.property
     def port(self) -> _meta_pb2.IntOrString: ...
     @_builtins.property
@@ -2443,6 +2482,8 @@ Global___PodIP: _TypeAlias = PodIP  # noqa: Y015
 
 @_typing.final
 class PodCondition(_message.Message):
+    """PodScheduled, Initialized, ContainersReady, Ready, and what readiness gates name."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TYPE_FIELD_NUMBER: _builtins.int
@@ -2578,6 +2619,8 @@ Global___ContainerStateTerminated: _TypeAlias = ContainerStateTerminated  # noqa
 
 @_typing.final
 class ContainerState(_message.Message):
+    """One of the three is set."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     WAITING_FIELD_NUMBER: _builtins.int
@@ -2619,6 +2662,7 @@ class ContainerStatus(_message.Message):
     STARTED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     ready: _builtins.bool
+    """It runs, and its readiness probe, if it has one, succeeds."""
     restart_count: _builtins.int
     image: _builtins.str
     image_id: _builtins.str
@@ -2627,7 +2671,9 @@ class ContainerStatus(_message.Message):
     @_builtins.property
     def state(self) -> Global___ContainerState: ...
     @_builtins.property
-    def last_state(self) -> Global___ContainerState: ...
+    def last_state(self) -> Global___ContainerState:
+        """How the run before the current one ended."""
+
     def __init__(
         self,
         *,
@@ -2695,6 +2741,7 @@ class BindRequest(_message.Message):
     namespace: _builtins.str
     name: _builtins.str
     uid: _builtins.str
+    """Empty, or the uid that the pod must have."""
     node_name: _builtins.str
     def __init__(
         self,
@@ -2728,6 +2775,7 @@ class LogsRequest(_message.Message):
     container: _builtins.str
     """May be empty where the pod has one container."""
     follow: _builtins.bool
+    """Go on with what is written, until the container ends."""
     tail_lines: _builtins.int
     """Lines from the end; absent: all."""
     timestamps: _builtins.bool
@@ -2761,6 +2809,7 @@ class LogsChunk(_message.Message):
 
     DATA_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
+    """Whole lines or parts of lines, as they were written."""
     def __init__(
         self,
         *,
@@ -2810,11 +2859,15 @@ class ExecStart(_message.Message):
     namespace: _builtins.str
     name: _builtins.str
     container: _builtins.str
+    """May be empty where the pod has one container."""
     stdin: _builtins.bool
+    """The client will send stdin; without it the command has none."""
     tty: _builtins.bool
     """A terminal: stdout and stderr are one."""
     @_builtins.property
-    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Program and arguments; no shell unless it is named."""
+
     @_builtins.property
     def size(self) -> Global___TerminalSize: ...
     def __init__(
@@ -2848,6 +2901,7 @@ class ExecInput(_message.Message):
     RESIZE_FIELD_NUMBER: _builtins.int
     stdin: _builtins.bytes
     stdin_closed: _builtins.bool
+    """There is no more of stdin."""
     @_builtins.property
     def start(self) -> Global___ExecStart: ...
     @_builtins.property
@@ -2882,6 +2936,7 @@ class ExecOutput(_message.Message):
     stdout: _builtins.bytes
     stderr: _builtins.bytes
     exit_code: _builtins.int
+    """Of the command; 128 and the signal's number where one ended it."""
     def __init__(
         self,
         *,
@@ -2907,6 +2962,7 @@ class PodCreateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns the fields of the object, which then has a record of that; empty: it has none until it is applied."""
     @_builtins.property
@@ -2936,6 +2992,7 @@ class PodUpdateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns from now on what this changes, as in PatchRequest."""
     @_builtins.property
@@ -2987,6 +3044,7 @@ class PodWatchResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
+    """The store's, as in ListMeta."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___PodWatchEvent]: ...
     def __init__(

@@ -58,11 +58,17 @@ class ReplicaSetSpec(_message.Message):
     SELECTOR_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
     replicas: _builtins.int
+    """1 where absent."""
     min_ready_seconds: _builtins.int
+    """How long a pod must be ready to count as available."""
     @_builtins.property
-    def selector(self) -> _meta_pb2.LabelSelector: ...
+    def selector(self) -> _meta_pb2.LabelSelector:
+        """Must select the template's labels; cannot be changed."""
+
     @_builtins.property
-    def template(self) -> _pod_pb2.PodTemplateSpec: ...
+    def template(self) -> _pod_pb2.PodTemplateSpec:
+        """What the pods are made from."""
+
     def __init__(
         self,
         *,
@@ -133,6 +139,7 @@ class ReplicaSetStatus(_message.Message):
     ready_replicas: _builtins.int
     available_replicas: _builtins.int
     observed_generation: _builtins.int
+    """The generation of the spec that the status is about."""
     @_builtins.property
     def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaSetCondition]: ...
     def __init__(
@@ -187,6 +194,7 @@ class ReplicaSetCreateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns the fields of the object, which then has a record of that; empty: it has none until it is applied."""
     @_builtins.property
@@ -216,6 +224,7 @@ class ReplicaSetUpdateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns from now on what this changes, as in PatchRequest."""
     @_builtins.property
@@ -267,6 +276,7 @@ class ReplicaSetWatchResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
+    """The store's, as in ListMeta."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaSetWatchEvent]: ...
     def __init__(

@@ -70,10 +70,13 @@ class Secret(_message.Message):
     IMMUTABLE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     immutable: _builtins.bool
+    """True: data can no longer be changed, nor this."""
     @_builtins.property
     def metadata(self) -> _meta_pb2.ObjectMeta: ...
     @_builtins.property
-    def data(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]: ...
+    def data(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """Bytes by key, base64 in manifests; at most 1 MiB in all."""
+
     @_builtins.property
     def string_data(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Write only: merged into data."""
@@ -129,6 +132,7 @@ class SecretCreateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns the fields of the object, which then has a record of that; empty: it has none until it is applied."""
     @_builtins.property
@@ -158,6 +162,7 @@ class SecretUpdateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns from now on what this changes, as in PatchRequest."""
     @_builtins.property
@@ -209,6 +214,7 @@ class SecretWatchResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
+    """The store's, as in ListMeta."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___SecretWatchEvent]: ...
     def __init__(

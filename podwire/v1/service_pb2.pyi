@@ -58,12 +58,18 @@ class ServicePort(_message.Message):
     NODE_PORT_FIELD_NUMBER: _builtins.int
     APP_PROTOCOL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Needed where there is more than one port."""
     protocol: _builtins.str
+    """TCP (the default), UDP or SCTP."""
     port: _builtins.int
+    """Of the service's address."""
     node_port: _builtins.int
+    """Of every node, for NodePort and LoadBalancer; given by the server where absent."""
     app_protocol: _builtins.str
     @_builtins.property
-    def target_port(self) -> _meta_pb2.IntOrString: ...
+    def target_port(self) -> _meta_pb2.IntOrString:
+        """Of the pods: a number, or a container port's name; the service's port where absent."""
+
     def __init__(
         self,
         *,
@@ -190,6 +196,7 @@ class ServiceSpec(_message.Message):
     """Cluster or Local."""
     health_check_node_port: _builtins.int
     publish_not_ready_addresses: _builtins.bool
+    """Traffic goes to pods that are not ready, too."""
     ip_family_policy: _builtins.str
     allocate_load_balancer_node_ports: _builtins.bool
     load_balancer_class: _builtins.str
@@ -199,7 +206,9 @@ class ServiceSpec(_message.Message):
     @_builtins.property
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServicePort]: ...
     @_builtins.property
-    def selector(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def selector(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels of the pods behind the service; empty: its endpoint slices are somebody else's to write."""
+
     @_builtins.property
     def external_ips(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -385,6 +394,7 @@ class ServiceCreateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns the fields of the object, which then has a record of that; empty: it has none until it is applied."""
     @_builtins.property
@@ -414,6 +424,7 @@ class ServiceUpdateRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
+    """Default and validate, change nothing; the answer is what would be stored."""
     field_manager: _builtins.str
     """Who owns from now on what this changes, as in PatchRequest."""
     @_builtins.property
@@ -465,6 +476,7 @@ class ServiceWatchResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
+    """The store's, as in ListMeta."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceWatchEvent]: ...
     def __init__(

@@ -50,6 +50,8 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     # closer together than they were sent, and that must not cost the connection.
     ("grpc.keepalive_time_ms", 6_000),
     ("grpc.keepalive_timeout_ms", 4_000),
+    # Of pings beside data, while which none is sent to keep alive; gRPC's default is 60 s.
+    ("grpc.http2.ping_timeout_ms", 4_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),

@@ -33,9 +33,13 @@ log = structlog.get_logger(__name__)
 # etcd refuses clients that ping more often than every 5 s. A dead member is noticed within 10 s all the same.
 _KEEPALIVE_TIME_MS: Final = 8_000
 _KEEPALIVE_TIMEOUT_MS: Final = 2_000
+_PING_TIMEOUT_MS: Final = 5_000
 _CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.keepalive_time_ms", _KEEPALIVE_TIME_MS),
     ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+    # gRPC pings beside data too, and while such a ping is on its way it sends none to keep alive: its default of 60 s
+    # for the answer is how long a member that froze under load would be waited for.
+    ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS),
     ("grpc.http2.max_pings_without_data", 0),
     # A range of many objects exceeds gRPC's default of 4 MiB by far.
     ("grpc.max_receive_message_length", -1),

@@ -37,6 +37,9 @@ _KEEPALIVE_TIMEOUT_MS: Final = 4_000
 CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.keepalive_time_ms", _KEEPALIVE_TIME_MS),
     ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+    # gRPC pings beside data too, and while such a ping is on its way it sends none to keep alive: with its default of
+    # 60 s for the answer, a server that goes silent under load would be waited for that long.
+    ("grpc.http2.ping_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # Pages and batches end at 2 MiB, an object at 1.5 MiB; the default of 4 MiB leaves no room for one large object

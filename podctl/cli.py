@@ -6,7 +6,7 @@ Nothing here imports gRPC, so that help and mistyped options are answered at onc
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ALWAYS_BY_THE_SERVER: Final = "manifests are always merged by the server: leave --server-side=false out"
+
+def _merged_by_the_server(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if not value:
+        raise click.UsageError("manifests are always merged by the server: leave --server-side=false out", ctx)
+
 
 words = click.argument("words", nargs=-1, metavar="(TYPE [NAME…] | TYPE/NAME…)")
 files = click.option("-f", "--filename", "files", multiple=True, metavar="PATH", help="A manifest, a folder, or -.")
@@ -34,7 +38,11 @@ creating_manager = click.option(
 )
 force_conflicts = click.option("--force-conflicts", is_flag=True, help="Take fields over that other managers own.")
 server_side = click.option(
-    "--server-side/--no-server-side", default=True, help="Accepted, but manifests are always merged by the server."
+    "--server-side/--no-server-side",
+    default=True,
+    expose_value=False,
+    callback=_merged_by_the_server,
+    help="Accepted, but manifests are always merged by the server.",
 )
 labels = click.option("-l", "--selector", "labels", default="", metavar="LABELS", help="As in app=web,tier in (a,b).")
 fields = click.option("--field-selector", "fields", default="", metavar="FIELDS", help="As in status.phase=Running.")
@@ -64,20 +72,14 @@ def app() -> None:
 @force_conflicts
 @server_side
 @click.pass_obj
-def apply(options: Globals, /, server_side: bool, force_conflicts: bool, **choices: Any) -> None:
+def apply(options: Globals, /, force_conflicts: bool, **choices: Any) -> None:
     """Create objects, or change them to what manifests say.
 
     Fields that other managers own with other values are conflicts; what podctl's own commands changed is not.
     """
     from podctl.applying import Request, apply
-    from podctl.failures import UsageError
 
-    async def command(session: Session) -> int:
-        if not server_side:
-            raise UsageError(_ALWAYS_BY_THE_SERVER)
-        return await apply(session, Request(**choices, force=force_conflicts))
-
-    _run(options, command)
+    _run(options, lambda session: apply(session, Request(**choices, force=force_conflicts)))
 
 
 @app.command(cls=Command)
@@ -88,17 +90,11 @@ def apply(options: Globals, /, server_side: bool, force_conflicts: bool, **choic
 @server_side
 @click.option("--show-managed-fields", is_flag=True, help="Also who set which field.")
 @click.pass_obj
-def diff(options: Globals, /, server_side: bool, force_conflicts: bool, **choices: Any) -> None:
+def diff(options: Globals, /, force_conflicts: bool, **choices: Any) -> None:
     """Show what apply would change. Ends with 1 where anything would, and with more than 1 where that is not known."""
     from podctl.differing import Request, diff
-    from podctl.failures import UsageError
 
-    async def command(session: Session) -> int:
-        if not server_side:
-            raise UsageError(_ALWAYS_BY_THE_SERVER)
-        return await diff(session, Request(**choices, force=force_conflicts))
-
-    _run(options, command, failed=2)
+    _run(options, lambda session: diff(session, Request(**choices, force=force_conflicts)), failed=2)
 
 
 @app.group(cls=Group, invoke_without_command=True)

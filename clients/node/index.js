@@ -4,7 +4,7 @@
 // The code of the messages is not generated: proto-loader reads the protos when the program starts. Field names are in
 // camelCase (`resourceVersion`), 64-bit numbers are text, and absent fields are absent.
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as grpc from '@grpc/grpc-js';
@@ -16,10 +16,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const PROTOS = [join(here, 'protos'), join(here, '..', '..', 'protos')].find((folder) =>
   existsSync(join(folder, 'podwire', 'v1', 'pod.proto')),
 );
-const FILES = [
-  'cluster', 'config_map', 'deployment', 'endpoint_slice', 'event', 'namespace', 'node', 'pod', 'replica_set',
-  'secret', 'service',
-].map((name) => `podwire/v1/${name}.proto`);
+const FILES = readdirSync(join(PROTOS, 'podwire', 'v1')).map((name) => `podwire/v1/${name}`);
 
 const api = grpc.loadPackageDefinition(
   protoLoader.loadSync(FILES, { includeDirs: [PROTOS], longs: String, enums: String, oneofs: true, arrays: true }),

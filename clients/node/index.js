@@ -35,7 +35,10 @@ const CHANNEL_OPTIONS = {
 // Milliseconds for a call, the search for the server included.
 const DEADLINE = 30_000;
 
-/** What a call failed with: `reason` as docs/api/errors.md lists them, `fields` where an object was wrong. */
+/**
+ * What a call failed with: `reason` as docs/api/errors.md lists them, `fields` where an object was wrong, `retryAfter`
+ * (seconds) where the server has too much to do.
+ */
 export class PodwireError extends Error {
   constructor(error) {
     super(error.details);
@@ -48,7 +51,8 @@ export class PodwireError extends Error {
       path: field,
       message: description,
     }));
-    this.retryAfter = Number(carried['google.rpc.RetryInfo']?.retryDelay?.seconds ?? 0);
+    const delay = carried['google.rpc.RetryInfo']?.retryDelay;
+    this.retryAfter = delay ? delay.seconds + delay.nanos / 1e9 : 0;
   }
 }
 
@@ -58,7 +62,7 @@ function decodeDetails(bytes) {
   for (const { type_url: url, value } of details.lookupType('google.rpc.Status').decode(bytes).details) {
     const name = url.split('/').pop();
     const type = details.root.nested.google.nested.rpc.nested[name.replace('google.rpc.', '')];
-    if (type) found[name] = type.decode(value);
+    if (type) found[name] = type.toObject(type.decode(value), { longs: Number, defaults: true, arrays: true });
   }
   return found;
 }

@@ -42,16 +42,19 @@ async def answer_errors(context: Context, method: str, call: Awaitable[Any]) -> 
     try:
         return await call
     except errors.PodwireError as known:
-        error = known
+        status = errors.to_grpc_status(known)
+        # The error and the call's frames refer to each other: gRPC ends a call that was cut once nothing refers to it
+        # any more, and that must not wait until Python collects garbage.
+        known.__traceback__ = known.__context__ = None
     except grpc.aio.InternalError as gone:
         # gRPC's answer to a write on a call whose client went away in this very moment.
         log.debug("client gone", method=method, error=str(gone))
         return None
     except Exception:
         log.exception("request failed for a reason that nobody foresaw", method=method)
-        error = errors.Internal(f"{method} failed inside the server: its log says why")
+        status = errors.to_grpc_status(errors.Internal(f"{method} failed inside the server: its log says why"))
     try:
-        await context.abort_with_status(errors.to_grpc_status(error))
+        await context.abort_with_status(status)
     except grpc.aio.InternalError as gone:
         log.debug("client gone before it heard of its error", method=method, error=str(gone))
 

@@ -155,6 +155,7 @@ def _controlplane(plan: Plan, host: Host) -> Program:
             f"--listen={host.address}:{API_PORT}",
             f"--advertise={host.address}:{API_PORT}",
             f"--socket={api_socket(host)}",
+            f"--api={','.join(_api_endpoints(plan, host))}",
             f"--tls-ca={plan.pki / 'ca.crt'}",
             f"--tls-cert={plan.pki / host.name}.crt",
             f"--tls-key={plan.pki / host.name}.key",
@@ -166,6 +167,12 @@ def _controlplane(plan: Plan, host: Host) -> Program:
         environment=environment(host),
         socket=api_socket(host),
     )
+
+
+def _api_endpoints(plan: Plan, host: Host) -> list[str]:
+    """For the leaders on a control plane's host: its own replica first, then the others, in case that one fails."""
+    others = [f"{other.address}:{API_PORT}" for other in plan.controlplane_hosts if other != host]
+    return [f"unix:{api_socket(host)}", *others]
 
 
 def _containerd(plan: Plan, host: Host) -> Program:

@@ -19,6 +19,7 @@ from tests.integration.controllers.observing import watching
 from tests.integration.controllers.processes import ControlPlane, Role, elected
 from tests.integration.controllers.simulated_agent import SimulatedAgent
 from tests.integration.controlplane.etcd_server import EtcdServer
+from tests.integration.controlplane.network import eventually, wire_to
 
 
 def bound(pods: Collection[v1.Pod]) -> list[v1.Pod]:
@@ -74,8 +75,51 @@ async def test_a_frozen_leader_is_replaced_and_writes_nothing_when_it_comes_to(
                 await client.pods.create(pod("third"))
                 await pods.until(lambda shown: len(bound(shown)) == 3)
                 assert second.log.count("elected") == 1
+                # It noticed, gave up what it knew, and is a candidate like any other.
+                await second.kill()
+                await client.pods.create(pod("fourth"))
+                await pods.until(lambda shown: len(bound(shown)) == 4)
+                assert control_plane.scheduler.log.count("term over") == 1
+                assert control_plane.scheduler.log.count("candidate=") == 2
             finally:
                 control_plane.scheduler.thaw()
+                await second.kill()
+
+
+@pytest.mark.usefixtures("nodes")
+async def test_a_leader_that_is_cut_off_from_etcd_gives_up_in_time_and_campaigns_when_it_is_back(
+    client: Client, control_plane: ControlPlane
+) -> None:
+    await control_plane.scheduler.kill(signal.SIGTERM)
+    async with (
+        wire_to(control_plane.etcd_url) as wire,
+        Etcd.connect([control_plane.etcd_url]) as etcd,
+        watching(client.pods) as pods,
+    ):
+        with (
+            tempfile.TemporaryDirectory(prefix="podwire-") as one,
+            tempfile.TemporaryDirectory(prefix="podwire-") as two,
+        ):
+            first = Role("scheduler", wire.url, Path(one), socket=control_plane.api.socket)
+            second = Role("scheduler", control_plane.etcd_url, Path(two), socket=control_plane.api.socket)
+            try:
+                await first.start()
+                before = await elected(etcd, "scheduler")
+                await second.start()
+                await eventually(lambda: "waiting for an election" in second.log)
+                wire.cut()
+                await eventually(lambda: "elected candidate=" in second.log)
+                await eventually(lambda: "term over" in first.log)
+                await client.pods.create(pod("first"))
+                await pods.until(lambda shown: len(bound(shown)) == 1)
+                assert (await elected(etcd, "scheduler")).value != before.value
+                wire.mend()
+                await second.kill()
+                await client.pods.create(pod("second"))
+                await pods.until(lambda shown: len(bound(shown)) == 2)
+                assert (await elected(etcd, "scheduler")).value == before.value
+            finally:
+                await first.kill()
                 await second.kill()
 
 

@@ -35,6 +35,8 @@ def test_every_replica_has_all_of_etcd_and_every_agent_all_replicas() -> None:
     for host in plan.controlplane_hosts:
         replica = programs.program(plan, host, "controlplane")
         assert f"--etcd={members}" in replica.argv
+        (api,) = (option for option in replica.argv if option.startswith("--api="))
+        assert len(api.split(",")) == 2
         sockets.add(replica.socket)
     assert len(sockets) == 2
     assert "--api=10.77.0.11:6440,10.77.0.12:6440" in programs.program(plan, plan.host("node1"), "agent").argv

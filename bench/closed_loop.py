@@ -115,12 +115,13 @@ class _Client:
         return took
 
     def _end(self) -> float | None:
-        answer = b"".join(self._parts)
+        # What a page says of the next one is at its beginning; that, and how long it is, is all that is looked at.
+        beginning = self._parts[0][_PREFIX:] if self._parts else b""
+        size = self._bytes_before + sum(map(len, self._parts)) - _PREFIX
         self._parts.clear()
-        size = self._bytes_before + len(answer) - _PREFIX
         self._left -= 1
         self._messages += 1
-        token = continue_of(answer[_PREFIX:]) if self._job.pages else b""
+        token = continue_of(beginning) if self._job.pages else b""
         if token or self._left > 0:
             self._bytes_before = size
             more = b"\x2a" + _varint(len(token)) + token if token else b""

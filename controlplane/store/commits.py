@@ -30,8 +30,10 @@ log = structlog.get_logger(__name__)
 # etcd takes 128 operations at each level of a transaction, and 1.5 MiB in all.
 _GROUP_WRITES: Final = 64
 _GROUP_BYTES: Final = 1024 * 1024
-# Groups on their way at a time: one is written to disk while the next is put together.
-_IN_FLIGHT: Final = 2
+# Turns of the loop that must bring no further write before a group is sent: a request takes some turns from the socket
+# to its write, and those who were answered together come back together. An idle turn takes microseconds; on a loop that
+# is busy with requests they make groups three times as large, and a write a third cheaper for etcd and for us.
+_QUIET_TURNS: Final = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -112,21 +114,21 @@ class Committer:
         return await pending.outcome
 
     async def run(self) -> NoReturn:
-        async with asyncio.TaskGroup() as owner:
-            for number in range(_IN_FLIGHT):
-                owner.create_task(self._send(), name=f"commit {number}")
-        raise errors.Internal("the committer has ended")
-
-    async def _send(self) -> NoReturn:
         while True:
-            while not self._pending:
+            if not self._pending:
                 self._arrived.clear()
                 await self._arrived.wait()
-            # Whoever became ready in the same turn of the loop joins.
+            await self._gather()
+            # One at a time: etcd writes one group of its log to disk at a time too, and the next one grows meanwhile.
+            await self._commit(self._cut())
+
+    async def _gather(self) -> None:
+        """Until nobody joins any more, or the group is full."""
+        gathered = quiet = 0
+        while quiet < _QUIET_TURNS and len(self._pending) < _GROUP_WRITES:
             await asyncio.sleep(0)
-            group = self._cut()
-            if group:
-                await self._commit(group)
+            quiet = quiet + 1 if len(self._pending) == gathered else 0
+            gathered = len(self._pending)
 
     def _cut(self) -> list[_Pending]:
         """The oldest writes that go together, in their order."""

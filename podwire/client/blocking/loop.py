@@ -116,7 +116,9 @@ class LoopThread:
                     pass
 
     def close(self) -> None:
-        """Cancels what is under way, and ends the thread. A second time does nothing."""
+        """Cancels what is under way, and ends the thread. A second time, or in a forked child, it does nothing."""
+        if os.getpid() != self._process:
+            return
         if threading.current_thread() is self._thread:
             raise RuntimeError("this thread runs the client's loop and cannot wait for its end")
         with self._lock:

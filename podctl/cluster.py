@@ -60,11 +60,11 @@ def _member(member: v1.EtcdMember) -> list[str]:
 def advice(found: v1.ClusterStatus) -> Iterator[str]:
     """What is wrong, and the next step for each."""
     if found.error:
-        yield f"Store: {found.error}. Start the members that are down; pods that run go on running meanwhile."
+        yield f"Store: {found.error}. Pods that run go on running meanwhile."
     for member in found.members:
         if member.error:
             where = ",".join(member.client_urls) or member.id
-            yield f"Member {member.name or where} does not answer: {member.error}. Look at etcd and the network there."
+            yield f"Member {member.name or where} does not answer: {member.error}. Start it, or mend its network."
     alarms = {alarm.type for alarm in found.alarms}
     if "NOSPACE" in alarms:
         yield (
@@ -75,8 +75,8 @@ def advice(found: v1.ClusterStatus) -> Iterator[str]:
     if "CORRUPT" in alarms:
         named = ", ".join(alarm.member_name or alarm.member_id for alarm in found.alarms if alarm.type == "CORRUPT")
         yield (
-            f"CORRUPT: etcd found different data on {named}. Nothing clears this by itself: remove that member, empty "
-            "its data folder and add it again, or restore a backup if most members disagree."
+            f"CORRUPT: etcd found different data on {named} and takes no writes. Nothing clears this by itself: remove "
+            "that member, empty its data folder and add it again, or restore a backup if most members disagree."
         )
     for leader in found.leaders:
         if not leader.holder and not found.error:

@@ -174,6 +174,10 @@ def meaning(error: grpc.aio.AioRpcError) -> errors.PodwireError:
             return LeaseLost("etcd does not know the lease: it has expired or was revoked")
         case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
             return errors.Unauthenticated(f"etcd refuses this client: {details}")
+        case grpc.StatusCode.DATA_LOSS:
+            return errors.Unavailable(
+                "etcd refuses everything, as it found its data corrupt: see podctl cluster status"
+            )
         case _:
             return errors.Unavailable(f"etcd cannot be reached or has no leader: {details}")
 

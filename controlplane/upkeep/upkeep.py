@@ -85,6 +85,9 @@ class Upkeep:
     async def look(self) -> None:
         """Looks once, and does what has to be done now; raises errors of podwire.errors where etcd does not answer."""
         now = self._clock()
+        self.observed.alarms = await self._etcd.maintenance.alarms()
+        # Told before anything that etcd may refuse because of it.
+        self._report_corruption()
         found = await self._etcd.range(keys.EPOCH)
         self._history.observe(found.items[0].value if found.items else b"", found.revision, now)
         leader = await self._etcd.get(f"{KEY_PREFIX}{ROLE}".encode())
@@ -96,8 +99,6 @@ class Upkeep:
             await self._compact(revision)
             self._compacted = revision
         self.observed.members = await self._etcd.maintenance.members()
-        self.observed.alarms = await self._etcd.maintenance.alarms()
-        self._report_corruption()
         full = [alarm for alarm in self.observed.alarms if alarm.alarm == pb.NOSPACE]
         if full:
             await self._relieve(full, found.revision)
@@ -160,7 +161,7 @@ class Upkeep:
             log.info("etcd's alarm cleared", alarm="NOSPACE", member=f"{alarm.memberID:x}")
 
     def _report_corruption(self) -> None:
-        """Which member is right is for a person to find out: this alarm stays."""
+        """Which member is right is for a person to find out: this alarm stays. Every candidate tells of it."""
         for alarm in self.observed.alarms:
             if alarm.alarm == pb.CORRUPT:
                 log.error(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import grpc.aio
 import pytest
 
 from controlplane.election import KEY_PREFIX
 from controlplane.store import keys
 from controlplane.store.api import etcd_pb2 as pb
+from controlplane.store.api.etcd_pb2_grpc import MaintenanceStub
 from controlplane.store.commits import Committer, Write
 from controlplane.store.endpoints import Compacted
 from controlplane.store.etcd import Etcd
@@ -148,6 +150,26 @@ async def test_a_store_that_was_filled_recovers_by_itself_once_objects_are_delet
         (member,) = await etcd.maintenance.members()
         assert member.status is not None
         assert member.status.dbSize < 4 * MIB
+
+
+async def test_corrupt_data_is_told_and_never_called_well(
+    own_etcd: Etcd, own_etcd_server: EtcdServer, clock: Clock
+) -> None:
+    async with running_api(own_etcd_server.url) as api:
+        (member,) = await own_etcd.maintenance.members()
+        async with grpc.aio.insecure_channel(member.address) as channel:
+            request = pb.AlarmRequest(action=pb.AlarmRequest.ACTIVATE, memberID=member.id, alarm=pb.CORRUPT)
+            await MaintenanceStub(channel).Alarm(request)
+        upkeep = Upkeep(own_etcd, "me", clock, history=300.0)
+
+        await upkeep.look()
+        with pytest.raises(errors.Unavailable, match="corrupt"):
+            await api.client.config_maps.create(config_map("a"))
+
+        assert [alarm.alarm for alarm in upkeep.observed.alarms] == [pb.CORRUPT]
+        assert [alarm.alarm for alarm in await own_etcd.maintenance.alarms()] == [pb.CORRUPT]
+        status = await api.client.cluster_status()
+        assert [(alarm.type, alarm.member_name) for alarm in status.alarms] == [("CORRUPT", "test")]
 
 
 async def test_in_a_full_store_groups_of_writes_are_refused_as_single_ones_are_and_deletions_are_not(

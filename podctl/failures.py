@@ -54,10 +54,14 @@ def _conflict(error: errors.FieldConflict) -> str:
     owned: dict[str, list[str]] = {}
     for owner in error.owners:
         owned.setdefault(owner.manager, []).append(owner.path)
-    count = f"{len(error.owners)} conflict{'s' if len(error.owners) > 1 else ''}"
+    # Of very many fields the last ones are only counted, and have no owner here.
+    rest = owned.pop("", [])
+    count = "many conflicts" if rest else f"{len(error.owners)} conflict{'s' if len(error.owners) > 1 else ''}"
     listed = "\n".join(
         "\n".join([f'conflict with "{manager}":', *(f"  {path}" for path in paths)]) for manager, paths in owned.items()
     )
+    if rest:
+        listed += f"\n{rest[0]}"
     name = error.metadata.get("key", "").rpartition("/")[2]
     what = f'{error.metadata.get("kind", "The object")} "{name}"' if name else "The object"
     return f"error: {what} was not applied, with {count}:\n{listed}\n{_WAYS_OUT}"
@@ -68,7 +72,7 @@ def _invalid(error: errors.Invalid) -> str:
     listed = "; ".join(map(str, error.errors))
     if error.message in (listed, str(error.errors[0])):
         return f"error: {error.message}" if len(error.errors) == 1 else "\n".join(f"error: {e}" for e in error.errors)
-    subject = error.message.removesuffix(listed).rstrip(": ")
+    subject = error.message.partition(str(error.errors[0]))[0].rstrip(": ")
     if len(error.errors) == 1:
         return f"error: {subject}: {error.errors[0]}"
     return "\n".join([f"error: {subject}:", *(f"  {each}" for each in error.errors)])

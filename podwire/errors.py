@@ -1,8 +1,9 @@
 """What can go wrong with a request, named by what the caller does next; and the one mapping to gRPC statuses and back.
 
 Every error has a `reason` (the ErrorInfo reason on the wire, domain `podwire.io`), the gRPC status it travels as, and
-says in its type whether the same request can succeed later (`retryable`). `to_status` and `from_rpc_error` are exact
-inverses, so that an error raised in the store reaches a client on the other side of the wire as the same type.
+says in its type whether the same request can succeed later (`retryable`). `to_status` and `from_rpc_error` are
+inverses, exact but for texts that have no room behind an answer, so that an error raised in the store reaches a client
+on the other side of the wire as the same type.
 
 The docstrings of the errors are the page of them in docs/api (scripts/reference makes it): what it means, when it
 occurs, what to do.
@@ -10,7 +11,7 @@ occurs, what to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -332,6 +333,15 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, type[PodwireError]]] = {
 }
 
 
+# What follows an answer may have 8 KiB in most implementations of gRPC. The details are sent in base64, the message
+# both in them and, percent-encoded, beside them.
+_MESSAGE_BYTES: Final = 900
+_DETAIL_BYTES: Final = 2_400
+_TEXT_BYTES: Final = 520
+# What protobuf adds to the two texts of a violation, with the reason that conflicts repeat.
+_PAIR_BYTES: Final = 24
+
+
 def _packed(*details: Any) -> list[AnyMessage]:
     packed = []
     for detail in details:
@@ -342,29 +352,50 @@ def _packed(*details: Any) -> list[AnyMessage]:
 
 
 def to_status(error: PodwireError) -> status_pb2.Status:
-    """The google.rpc.Status that carries `error`: ErrorInfo always, and the detail of its type."""
-    details: list[Any] = [
-        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata),
-    ]
+    """The google.rpc.Status that carries `error`: ErrorInfo always, and the detail of its type.
+
+    It fits into the trailers of a call: long texts are cut, and of many fields the last ones are only counted.
+    """
+    message = _shortened(error.message, _MESSAGE_BYTES)
+    named = {name: _shortened(value, _TEXT_BYTES) for name, value in error.metadata.items()}
+    details: list[Any] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=named)]
     if isinstance(error, Invalid) and error.errors:
         request = error_details_pb2.BadRequest()
-        for wrong in error.errors:
-            request.field_violations.add(field=wrong.path, description=wrong.message)
+        for path, text in _fitting([(wrong.path, wrong.message) for wrong in error.errors], ("", "and {} more")):
+            request.field_violations.add(field=path, description=text)
         details.append(request)
     if isinstance(error, PreconditionFailed):
         failure = error_details_pb2.PreconditionFailure()
-        failure.violations.add(type=error.reason, description=error.message)
+        failure.violations.add(type=error.reason, description=message)
         details.append(failure)
     if isinstance(error, FieldConflict):
         failure = error_details_pb2.PreconditionFailure()
-        for owner in error.owners:
-            failure.violations.add(type=error.reason, subject=owner.path, description=owner.manager)
+        for path, manager in _fitting([(owner.path, owner.manager) for owner in error.owners], ("and {} more", "")):
+            failure.violations.add(type=error.reason, subject=path, description=manager)
         details.append(failure)
     if isinstance(error, Overloaded):
         delay = Duration()
         delay.FromMicroseconds(int(error.retry_after * 1e6))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    return status_pb2.Status(code=error.code.value[0], message=error.message, details=_packed(*details))
+    return status_pb2.Status(code=error.code.value[0], message=message, details=_packed(*details))
+
+
+def _shortened(text: str, most: int) -> str:
+    """`text`, cut where it has more than `most` bytes; what is no character (half of a pair) becomes one."""
+    data = text.encode(errors="replace")
+    return data.decode() if len(data) <= most else data[:most].decode(errors="ignore") + "…"
+
+
+def _fitting(pairs: Sequence[tuple[str, str]], rest: tuple[str, str]) -> Iterator[tuple[str, str]]:
+    """Of the pairs as many as have room, then `rest` with the number of those that have none."""
+    left = _DETAIL_BYTES
+    for index, pair in enumerate(pairs):
+        first, second = (_shortened(text, _TEXT_BYTES) for text in pair)
+        left -= len(first.encode()) + len(second.encode()) + _PAIR_BYTES
+        if left < 0:
+            yield rest[0].format(len(pairs) - index), rest[1].format(len(pairs) - index)
+            return
+        yield first, second
 
 
 def to_grpc_status(error: PodwireError) -> grpc.Status:
@@ -407,7 +438,11 @@ _TOO_LARGE: Final = ("message larger than max", "metadata size exceeds")
 
 def from_rpc_error(error: grpc.RpcError) -> PodwireError:
     """The error that a failed call carries (grpc.aio.AioRpcError or a blocking call's)."""
-    status = rpc_status.from_call(error)
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:
+        # Details that belong to another code: gRPC itself ended the call after the server had.
+        status = None
     if status is not None:
         return from_status(status)
     code: grpc.StatusCode = error.code()

@@ -43,7 +43,7 @@ class Owner:
 
     def has_in_family(self, other: Owner) -> bool:
         """Whether `other` is this one, or an updater that belongs to it."""
-        if other.operation != UPDATE:
+        if other.operation != UPDATE or other.manager in (BEFORE_FIRST_APPLY, ANCIENT):
             return other == self
         return other.manager == self.manager or other.manager.startswith(f"{self.manager}-")
 

@@ -65,6 +65,17 @@ async def test_force_takes_the_fields_over_and_tells_the_one_who_had_them(client
         await client.config_maps.apply(manifest(a="1", b="2"), namespace=ns, field_manager="team-a")
 
 
+async def test_a_conflict_of_a_thousand_fields_is_told_too(client: Client, ns: str) -> None:
+    def wanted(value: str) -> dict[str, Any]:
+        return manifest(**{f"a-key-of-some-length-{n}": value for n in range(1_000)})
+
+    await client.config_maps.apply(wanted("1"), namespace=ns, field_manager="team-a")
+    with pytest.raises(errors.FieldConflict) as caught:
+        await client.config_maps.apply(wanted("2"), namespace=ns, field_manager="team-b")
+    assert caught.value.owners[0] == errors.FieldOwner("data[a-key-of-some-length-0]", "team-a")
+    assert caught.value.owners[-1].path == f"and {1_001 - len(caught.value.owners)} more"
+
+
 async def test_a_patch_makes_its_manager_the_owner_of_what_it_changes(client: Client, ns: str) -> None:
     await client.config_maps.apply(manifest(a="1", b="2"), namespace=ns, field_manager="team-a")
     patched = await client.config_maps.patch("a", {"data": {"b": "3"}}, namespace=ns, field_manager="fixer")

@@ -24,3 +24,11 @@ def test_a_conflict_lists_every_field_by_owner_and_the_ways_out() -> None:
     ]
     assert sum(line.startswith("* ") for line in lines) == 3
     assert "--force-conflicts" in explain(error)
+
+
+def test_of_very_many_conflicts_the_last_ones_are_counted() -> None:
+    owners = [errors.FieldOwner("data[a]", "team-b"), errors.FieldOwner("and 900 more", "")]
+    text = explain(errors.FieldConflict("…", owners, metadata={"kind": "ConfigMap", "key": "default/a"}))
+    assert text.startswith(
+        'error: ConfigMap "a" was not applied, with many conflicts:\nconflict with "team-b":\n  data[a]\nand 900 more\n'
+    )

@@ -134,6 +134,13 @@ def test_another_applier_is_no_family_whatever_its_name(other: str) -> None:
         it.apply(data(a="2"))
 
 
+def test_what_was_there_before_belongs_to_no_family() -> None:
+    it = InTurn(kinds.CONFIG_MAP)
+    it.create(data(a="1"))
+    with pytest.raises(errors.FieldConflict):
+        it.apply(data(a="2"), "before")
+
+
 def test_an_object_that_was_never_applied_keeps_no_record() -> None:
     it = InTurn(kinds.CONFIG_MAP)
     it.create(data(a="1"))

@@ -187,6 +187,13 @@ def describe(options: Globals, words: tuple[str, ...], labels: str, all_namespac
 @click.option("--grace-period", type=int, metavar="SECONDS", help="Between SIGTERM and SIGKILL.")
 @click.option("--now", is_flag=True, help="A grace period of 1 s.")
 @click.option("--force", is_flag=True, help="Remove the objects at once, whatever their node does.")
+@click.option(
+    "--cascade",
+    default="background",
+    type=click.Choice(["background", "foreground", "orphan"]),
+    help="What becomes of what they own: deleted after them, deleted before them, or left.",
+)
+@dry_run
 @click.option("-o", "--output", default="", type=click.Choice(["", "name"]), metavar="name", help="Only the names.")
 @click.pass_obj
 def delete(options: Globals, /, timeout: str, **choices: Any) -> None:
@@ -253,12 +260,69 @@ def wait(options: Globals, words: tuple[str, ...], condition: str, labels: str, 
 @words
 @click.option("--replicas", type=click.IntRange(min=0), required=True, help="The new number of pods.")
 @click.option("--current-replicas", "current", type=int, help="Only if it is this many now.")
+@dry_run
 @click.pass_obj
-def scale(options: Globals, words: tuple[str, ...], replicas: int, current: int | None) -> None:
+def scale(options: Globals, words: tuple[str, ...], replicas: int, current: int | None, dry_run: str) -> None:
     """Set how many pods a deployment or replica set has."""
     from podctl.scaling import scale
 
-    _run(options, lambda session: scale(session, words, replicas, current=current))
+    _run(options, lambda session: scale(session, words, replicas, current=current, dry_run=dry_run))
+
+
+@app.command(cls=Command)
+@words
+@click.option(
+    "--type",
+    default="merge",
+    type=click.Choice(["merge", "json", "strategic"]),
+    help="merge: an object whose fields are set, null removes; json: a list of operations.",
+)
+@click.option("-p", "--patch", default="", metavar="PATCH", help="The patch, as JSON or YAML.")
+@click.option("--patch-file", "file", default="", metavar="PATH", help="A file with the patch, or -.")
+@click.option("--subresource", default="", type=click.Choice(["", "status"]), metavar="status", help="Only the status.")
+@dry_run
+@output
+@click.pass_obj
+def patch(options: Globals, /, **choices: Any) -> None:
+    """Change some fields of an object."""
+    from podctl.patching import Request, patch
+
+    _run(options, lambda session: patch(session, Request(**choices)))
+
+
+def _changes_metadata(command: F) -> F:
+    """The arguments of label and annotate."""
+    for option in (
+        output,
+        dry_run,
+        all_namespaces,
+        everything,
+        labels,
+        click.option("--overwrite", is_flag=True, help="Change values that are there already."),
+        click.argument("words", nargs=-1, metavar="(TYPE [NAME…] | TYPE/NAME…) (KEY=VALUE | KEY-)…"),
+    ):
+        command = option(command)
+    return command
+
+
+@app.command(cls=Command)
+@_changes_metadata
+@click.pass_obj
+def label(options: Globals, /, **choices: Any) -> None:
+    """Set labels of objects, or remove them."""
+    from podctl.labelling import LABELS, Request, change
+
+    _run(options, lambda session: change(session, Request(**choices), LABELS))
+
+
+@app.command(cls=Command)
+@_changes_metadata
+@click.pass_obj
+def annotate(options: Globals, /, **choices: Any) -> None:
+    """Set annotations of objects, or remove them."""
+    from podctl.labelling import ANNOTATIONS, Request, change
+
+    _run(options, lambda session: change(session, Request(**choices), ANNOTATIONS))
 
 
 @app.group(cls=Group)

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from podctl import manifests
+from podctl.dry_runs import CLIENT, NONE, SERVER, SUFFIX
 from podctl.durations import is_set
 from podctl.failures import CommandError, UsageError
 from podctl.naming import qualified, resource
@@ -18,6 +19,10 @@ from podctl.targets import parse_targets
 from podwire import errors
 from podwire.client import BOOKMARK, DELETED
 from podwire.kinds import Kind
+from podwire.propagation import BACKGROUND, FOREGROUND, ORPHAN
+
+# kubectl's words for what becomes of what the objects own.
+_POLICIES: Final = {"background": BACKGROUND, "foreground": FOREGROUND, "orphan": ORPHAN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ class Request:
     grace_period: int | None = None
     now: bool = False
     force: bool = False
+    cascade: str = "background"
+    dry_run: str = NONE
     output: str = ""
 
     @property
@@ -62,7 +69,7 @@ class Victim:
 
 async def delete(session: Session, request: Request) -> int:
     grace = request.effective_grace
-    if request.force:
+    if request.force and request.dry_run == NONE:
         print(
             "Warning: immediate deletion does not wait for confirmation that the resource has ended; "
             "it may go on running on its node.",
@@ -78,7 +85,16 @@ async def delete(session: Session, request: Request) -> int:
     for victim in victims:
         client = session.client.kind(victim.kind)
         try:
-            obj = await client.delete(victim.name, namespace=victim.namespace, grace_period_seconds=grace)
+            if request.dry_run == CLIENT:
+                obj = await client.get(victim.name, namespace=victim.namespace)
+            else:
+                obj = await client.delete(
+                    victim.name,
+                    namespace=victim.namespace,
+                    grace_period_seconds=grace,
+                    propagation_policy=_POLICIES[request.cascade],
+                    dry_run=request.dry_run == SERVER,
+                )
         except errors.NotFound:
             # What a selector found may have ended by itself.
             if chosen and not request.ignore_not_found:
@@ -90,7 +106,7 @@ async def delete(session: Session, request: Request) -> int:
             status = complain(error)
             continue
         _say(victim, request)
-        if is_set(obj.metadata.deletion_timestamp):
+        if is_set(obj.metadata.deletion_timestamp) and request.dry_run == NONE:
             going.append((victim, obj))
     if request.wait and going:
         await _wait_all(session, going, request.timeout)
@@ -133,7 +149,8 @@ def _say(victim: Victim, request: Request) -> None:
     if request.output == "name":
         print(qualified(victim.kind, victim.name), flush=True)
     else:
-        print(f'{resource(victim.kind)} "{victim.name}" {"force " * request.force}deleted', flush=True)
+        done = f"{'force ' * request.force}deleted{SUFFIX[request.dry_run]}"
+        print(f'{resource(victim.kind)} "{victim.name}" {done}', flush=True)
 
 
 async def _wait_all(session: Session, going: Sequence[tuple[Victim, Any]], timeout: float | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Final
 
+from podctl.dry_runs import CLIENT, NONE, SERVER, SUFFIX
 from podctl.failures import CommandError
 from podctl.naming import qualified
 from podctl.session import Session, not_found
@@ -18,24 +19,28 @@ from podwire.client import BOOKMARK, DELETED
 _ATTEMPTS: Final = 10
 
 
-async def scale(session: Session, words: Sequence[str], replicas: int, *, current: int | None) -> int:
+async def scale(
+    session: Session, words: Sequence[str], replicas: int, *, current: int | None, dry_run: str = NONE
+) -> int:
     for target in parse_targets(words):
         if target.kind not in (kinds.DEPLOYMENT, kinds.REPLICA_SET) or not target.name:
             raise CommandError(f"{target.kind.plural} cannot be scaled: name a deployment or a replica set")
-        await _scale(session, target, replicas, current)
-        print(f"{qualified(target.kind, target.name)} scaled", flush=True)
+        await _scale(session, target, replicas, current, dry_run)
+        print(f"{qualified(target.kind, target.name)} scaled{SUFFIX[dry_run]}", flush=True)
     return 0
 
 
-async def _scale(session: Session, target: Target, replicas: int, current: int | None) -> None:
+async def _scale(session: Session, target: Target, replicas: int, current: int | None, dry_run: str) -> None:
     client = session.client.kind(target.kind)
     for attempt in range(_ATTEMPTS):
         obj = await session.fetch(target.kind, target.name)
         if current is not None and obj.spec.replicas != current:
             raise CommandError(f"expected {current} replicas of {target.name}, but it has {obj.spec.replicas}")
+        if dry_run == CLIENT:
+            return
         obj.spec.replicas = replicas
         try:
-            await client.update(obj, field_manager="podctl-scale")
+            await client.update(obj, field_manager="podctl-scale", dry_run=dry_run == SERVER)
         except errors.Conflict:
             if attempt == _ATTEMPTS - 1:
                 raise

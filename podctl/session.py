@@ -35,10 +35,11 @@ class Session:
         """What requests about one object of `kind` name."""
         return self.namespace if kind.namespaced else ""
 
-    async def fetch(self, kind: Kind, name: str) -> Any:
-        """The object of that name; NotFound says it in kubectl's words."""
+    async def fetch(self, kind: Kind, name: str, namespace: str | None = None) -> Any:
+        """The object of that name, in the session's namespace unless told; NotFound says it in kubectl's words."""
+        where = self.namespace_of(kind) if namespace is None else namespace
         try:
-            return await self.client.kind(kind).get(name, namespace=self.namespace_of(kind))
+            return await self.client.kind(kind).get(name, namespace=where)
         except errors.NotFound:
             raise not_found(kind, name) from None
 

@@ -11,7 +11,7 @@ import pytest
 
 from podwire import v1
 from podwire.client import Client
-from tests.integration.controllers.processes import Role
+from tests.integration.controllers.processes import Role, serving
 from tests.integration.controlplane.etcd_server import EtcdServer
 from tests.integration.podctl.command import Podctl
 from tests.integration.podctl.scripted_agent import ScriptedAgent
@@ -39,15 +39,8 @@ async def control_plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
 @pytest.fixture(scope="session")
 async def client(control_plane: Path) -> AsyncIterator[Client]:
     async with Client.connect(f"unix:{control_plane.parent}/api.sock") as client:
-        async with asyncio.timeout(20):
-            await _default_namespace(client)
+        await serving(client)
         yield client
-
-
-async def _default_namespace(client: Client) -> None:
-    async for event in client.namespaces.watch(send_initial_events=True):
-        if event.object.metadata.name == "default":
-            return
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 # Whose leader does it.
 ROLE: Final = "controllers"
-# Seconds between looks: how long a full store waits for help. A look costs etcd about as much as three small reads.
+# Seconds between looks: how long a full store waits for help. A look costs etcd a few small requests.
 LOOK_SECONDS: Final = 10.0
 # A member writes 60 to 200 MB a second when it is defragmented; the default quota is 2 GiB.
 _DEFRAGMENT_TIMEOUT: Final = 120.0
@@ -95,7 +95,7 @@ class Upkeep:
             self.observed.members, self.observed.alarms = (), ()
             return
         revision = self._history.old_enough(now)
-        if leader is not None and revision != self._compacted:
+        if leader is not None and revision not in (0, self._compacted):
             await self._compact(revision)
             self._compacted = revision
         self.observed.members = await self._etcd.maintenance.members()

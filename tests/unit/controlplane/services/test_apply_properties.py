@@ -9,18 +9,19 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from controlplane.services.field_ownership import descriptor_of
+from controlplane.services.field_ownership import descriptor_of, tree_of
 from controlplane.services.field_sets import changes, fields_in
 from podwire import errors, kinds
 from podwire.kinds import Kind
 from tests.unit.controlplane.services.objects_in_turn import InTurn
+from tests.unit.podwire import messages
 
 Tree = dict[str, Any]
 Trees = st.SearchStrategy[Tree]
 
 # The same examples in every run, and no judgement of how fast a busy machine draws them.
 FEW = settings(
-    max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=(HealthCheck.too_slow,)
+    max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=(HealthCheck.too_slow,)
 )
 VALUES = st.sampled_from(["1", "2"])
 
@@ -189,3 +190,21 @@ def test_items_come_in_the_order_in_which_they_are_applied(kind: Kind, manifests
     it.apply({"spec": {"template": {"spec": {"containers": containers}}}}, "a")
     found = [container.name for container in it.obj.spec.template.spec.containers]
     assert [name for name in found if name in names] == names
+
+
+@pytest.mark.parametrize("kind", [kind for kind in kinds.KINDS if not kind.read_only], ids=lambda kind: kind.name)
+@FEW
+@given(drawn=st.data())
+def test_whatever_is_applied_over_whatever_ends_as_an_object_or_as_an_error_of_ours(
+    kind: Kind, drawn: st.DataObject
+) -> None:
+    manifests = messages.objects(kind).map(lambda obj: tree_of(kind, obj))
+    it = InTurn(kind)
+    it.create(drawn.draw(manifests))
+    for manager in ("a", "b", "a"):
+        wanted = drawn.draw(manifests)
+        try:
+            once = it.apply(wanted, manager, force=drawn.draw(st.booleans()))
+            assert it.apply(wanted, manager) == once
+        except (errors.Invalid, errors.Conflict, errors.FieldConflict, errors.PreconditionFailed):
+            pass

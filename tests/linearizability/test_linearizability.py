@@ -45,6 +45,8 @@ async def test_a_history_through_killed_leaders_and_cut_replicas_is_linearizable
     print(f"seed {seed}: {len(history)} operations, {recording.unknown} of unknown outcome, {faults.counts}, in {kept}")
     assert not wrong, f"{wrong}\n(seed {seed}, the history is in {kept})"
     assert len(history) >= operations
+    # Else the answers would show little.
+    assert recording.unknown < len(history) / 10
     assert faults.counts == {"kills": kills, "cuts": cuts}
 
 
@@ -73,10 +75,9 @@ async def test_a_replica_that_reads_its_cache_without_proof_is_found_out(
                 enough.set()
     finally:
         await etcd.kill()
-    found = violations(recording.operations)
-    assert found
-    # What no order could place is what the unsound replica said.
-    assert all(operation.verb is Verb.GET and operation.client in (2, 3) for operation in found[0].stuck[:1]), found[0]
+    assert violations(recording.operations)
+    # What the sound one said is right without what the other did.
+    assert not violations(operation for operation in recording.operations if operation.client in (0, 1))
 
 
 async def _without_proof() -> None:

@@ -26,7 +26,8 @@ def fence_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> Fence | None
     for name, value in metadata or ():
         if name == FENCE_METADATA:
             revision, separator, key = (value if isinstance(value, str) else value.decode()).partition(":")
-            if not (separator and key and revision.isdecimal()):
+            # etcd's revisions are 64 bits long.
+            if not (separator and key and revision.isdecimal() and len(revision) < 19):
                 raise errors.Invalid(f"{FENCE_METADATA} must be <create revision>:<key>, not {value!r}")
             return Fence(key.encode(), int(revision))
     return None

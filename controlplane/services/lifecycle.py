@@ -91,6 +91,9 @@ def with_status(kind: Kind, old: Any, sent: Any) -> Any:
     check_preconditions(kind, old, uid=sent.metadata.uid, resource_version=sent.metadata.resource_version)
     new = copy_of(old)
     new.status.CopyFrom(sent.status)
+    if kind is kinds.NODE:
+        # The scheduler reckons with the amounts in it.
+        _check(kind, new, validation.validate(kind, new))
     return new
 
 

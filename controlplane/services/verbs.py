@@ -25,6 +25,7 @@ from controlplane.services.writing import Demands, Writer, Written, now
 from podwire import errors, v1, validation
 from podwire.keys import key_of
 from podwire.kinds import Kind
+from podwire.validation.times import impossible_times
 
 log = structlog.get_logger(__name__)
 
@@ -73,10 +74,14 @@ def unary(method: str, request_type: Any, handle: Unary) -> grpc.RpcMethodHandle
 
 
 def parse(request_type: Any, data: bytes) -> Any:
+    """The message in `data`. Raises Invalid where there is none, or one that no manifest could have."""
     try:
-        return request_type.FromString(data)
+        message = request_type.FromString(data)
     except DecodeError:
         raise errors.Invalid(f"the request is no {request_type.DESCRIPTOR.full_name}") from None
+    if wrong := list(impossible_times(message)):
+        raise errors.Invalid.fields("the request", wrong)
+    return message
 
 
 class Verbs:

@@ -106,6 +106,9 @@ class Agents:
         hello = await self._hello(incoming)
         lease = await self._lease(hello)
         revision = await self._announce(hello, lease)
+        # On its own: a first message that is broken off would leave it open whether the headers went with it, and gRPC
+        # could not send the reason for the end.
+        await context.send_initial_metadata(())
         session = Session(
             hello,
             lease,
@@ -217,6 +220,8 @@ class Agents:
             raise errors.Invalid("a stream begins with its id")
         relay = self.broker.join(first.stream_id)
         try:
+            # As in a session: the task that writes may be broken off in its first message.
+            await context.send_initial_metadata(())
             async with asyncio.TaskGroup() as owner:
                 inputs = owner.create_task(_send_inputs(relay, context), name="inputs to an agent")
                 async for frame in frames:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -200,38 +201,31 @@ async def test_a_pod_with_a_grace_and_finalizers_waits_for_both(client: Client, 
 async def test_deletes_updates_and_the_last_finalizer_at_once_leave_nothing_behind(
     client: Client, second_api: Api, ns: str
 ) -> None:
-    """Whatever comes first: the object ends, once, and nobody's write brings it back."""
+    """Whatever comes first: the object ends, and nobody's write brings it back."""
 
-    async def until_gone(write: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    async def persist(write: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Until it is done, or there is nothing to do it to; who loses too many races in a row tries again."""
         while True:
             try:
                 await write()
-            except errors.NotFound:
-                return
             except errors.Conflict:
                 continue
+            except errors.NotFound:
+                pass
+            return
 
+    first, second = client.config_maps, second_api.client.config_maps
     for number in range(5):
         name = f"a{number}"
-        await client.config_maps.create(held(name, ns))
-        other = second_api.client.config_maps
-        started = asyncio.Event()
-
-        async def update(name: str = name, started: asyncio.Event = started) -> None:
-            await client.config_maps.patch(name, {"data": {"n": str(asyncio.get_running_loop().time())}}, namespace=ns)
-            started.set()
-
-        updating = asyncio.create_task(until_gone(update))
-        await asyncio.wait_for(started.wait(), 20)
-        results = await asyncio.gather(
-            other.delete(name, namespace=ns),
-            other.patch(name, {"metadata": {"finalizers": None}}, namespace=ns),
-            client.config_maps.delete(name, namespace=ns),
-            return_exceptions=True,
-        )
-        assert all(isinstance(r, v1.ConfigMap | errors.NotFound) for r in results), results
-        # Where the finalizer went before the mark came, the deletion removed it at once.
-        await asyncio.wait_for(updating, 20)
+        await first.create(held(name, ns))
+        writes: list[Callable[[], Coroutine[Any, Any, object]]] = [
+            *(partial((first, second)[n % 2].patch, name, {"data": {f"k{n}": "1"}}, namespace=ns) for n in range(12)),
+            partial(second.delete, name, namespace=ns),
+            partial(second.patch, name, {"metadata": {"finalizers": None}}, namespace=ns),
+            partial(first.delete, name, namespace=ns),
+        ]
+        await asyncio.wait_for(asyncio.gather(*map(persist, writes)), 60)
+    # Where the finalizer went before the mark came, the deletion removed the object at once.
     assert (await client.config_maps.list(namespace=ns)).items == []
 
 

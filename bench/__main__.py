@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +39,10 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
 
 
 async def run(benchmark: Benchmark, options: argparse.Namespace) -> None:
+    running = asyncio.current_task()
+    assert running is not None
+    # As Ctrl-C does: what was started is stopped.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     async for measure in benchmark.run(options):
         print(measure.line(), flush=True)
 
@@ -48,7 +55,10 @@ def main() -> None:
     options = parser.parse_args()
     # Floors and servers are the programs that a lab's nodes start, so they are looked for where they do.
     os.environ["PATH"] = search_path()
-    uvloop.run(run(BENCHMARKS[options.name], options))
+    try:
+        uvloop.run(run(BENCHMARKS[options.name], options))
+    except asyncio.CancelledError:
+        sys.exit("stopped")
 
 
 if __name__ == "__main__":

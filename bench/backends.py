@@ -150,7 +150,7 @@ async def process(log: Path, arguments: Sequence[str]) -> AsyncIterator[asyncio.
         started = await asyncio.create_subprocess_exec(*arguments, stdout=out, stderr=out)
     try:
         yield started
-    except BaseException:
+    except (Exception, SystemExit):
         print(_tail(log), file=sys.stderr)
         raise
     finally:

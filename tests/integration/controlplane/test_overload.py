@@ -172,7 +172,8 @@ async def test_watchers_that_stand_still_are_ended_and_the_others_hear_as_soon_a
             connection.call("/podwire.v1.ConfigMaps/Watch", v1.WatchRequest(namespace="default"))
         await eventually(lambda: len(connection.begun) == 50)
         beside = await delays("while", 60)
-        assert beside[30] < 4 * alone[15] + 0.05, (alone, beside)
+        # One that waited for those who stand still would wait for seconds.
+        assert beside[30] < 4 * alone[15] + 0.25, (alone, beside)
         await eventually(lambda: len(connection.ended) == 50, within=60)
         await eventually(lambda: _holds(api.metric('podwire_watchers{kind="ConfigMap"}'), 1))
         await eventually(lambda: _is_zero(api.metric("podwire_watch_bytes")))

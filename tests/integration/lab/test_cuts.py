@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from lab import network
+from lab import cuts, network
 from lab.lab import Lab
 from lab.plan import API_PORT, ETCD_PORT, Host
 from tests.integration.lab.test_commands import podwire_lab
@@ -20,8 +20,7 @@ PATIENCE = 0.7
 @pytest.fixture
 async def mended(lab: Lab) -> AsyncIterator[Lab]:
     yield lab
-    for host in lab.plan.hosts:
-        podwire_lab("mend", f"{lab.plan.name}/{host.name}")
+    await lab.mend(cuts.saved(lab.plan))
 
 
 def attempt(source: Host, target: Host, port: int) -> str:

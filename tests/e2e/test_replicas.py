@@ -61,8 +61,8 @@ async def cluster() -> AsyncIterator[Cluster]:
         pytest.skip("a lab needs root: network namespaces and containerd")
     name = f"ha-{uuid.uuid4().hex[:6]}"
     size = ["--controlplanes", "2", "--etcd", "3", "--nodes", "1"]
-    await run([sys.executable, "-m", "lab", "up", "--name", name, *size], timeout=180)
     try:
+        await run([sys.executable, "-m", "lab", "up", "--name", name, *size], timeout=180)
         plan = saved(name)
         assert plan is not None
         async with Client.connect([f"unix:{socket}" for socket in plan.api_sockets]) as client:

@@ -10,11 +10,14 @@ A dry run goes the same way to its end: its transaction makes the same compares 
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -38,6 +41,8 @@ log = structlog.get_logger(__name__)
 
 # A write that loses so many races in a row gives up: its caller may try again.
 _ATTEMPTS: Final = 16
+# Who has lost this many queues up with all others who come to that object: nobody is overtaken for ever.
+_LOST_BEFORE_QUEUING: Final = 3
 # etcd takes 1.5 MiB in a request; keys, compares and framing need some of it.
 OBJECT_BYTES: Final = 1536 * 1024 - 16 * 1024
 
@@ -80,6 +85,8 @@ class Writer:
         self._allocator = allocator
         self._event_leases = event_leases
         self._new_uid = new_uid
+        # Objects that several write at once, and the queue of those who have lost a race for one.
+        self._contested: WeakValueDictionary[tuple[Kind, str], asyncio.Lock] = WeakValueDictionary()
 
     async def create(self, kind: Kind, obj: Any, demands: Demands, *, dry_run: bool = False) -> Written:
         """Stores a new object, which is changed in place to what is stored."""
@@ -132,10 +139,29 @@ class Writer:
         What comes `by_client` is validated as a whole and gets the addresses and ports that it does not name; a change
         of status, or one that the server makes itself, is not.
         """
+        async with AsyncExitStack() as turn:
+            queue = self._contested.get((kind, key))
+            if queue is not None:
+                await turn.enter_async_context(queue)
+            return await self._change(kind, key, decide, demands, turn if queue is None else None, by_client, dry_run)
+
+    async def _change(
+        self,
+        kind: Kind,
+        key: str,
+        decide: Decide,
+        demands: Demands,
+        turn: AsyncExitStack | None,
+        by_client: bool,
+        dry_run: bool,
+    ) -> Written:
+        """`turn` is where a place in the object's queue is held; None: it is held already."""
         entry = self._cache.of(kind).entries.get(key)
         proven = False
         avoid: set[bytes] = set()
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
+            if attempt == _LOST_BEFORE_QUEUING and turn is not None:
+                await turn.enter_async_context(self._contested.setdefault((kind, key), asyncio.Lock()))
             try:
                 if entry is None:
                     raise lifecycle.not_found(kind, key)

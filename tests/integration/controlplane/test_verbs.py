@@ -345,3 +345,14 @@ async def test_concurrent_creates_with_generated_names_all_succeed(client: Clien
 
     made = await asyncio.gather(*(c.config_maps.create(generated()) for c in [client, second_api.client] * 20))
     assert len({one.metadata.name for one in made}) == 40
+
+
+async def test_of_many_who_change_one_object_at_once_everybody_gets_a_turn(client: Client, ns: str) -> None:
+    await client.config_maps.create(config_map("hot", ns))
+
+    async def change(who: int) -> None:
+        for time in range(8):
+            await client.config_maps.patch("hot", {"data": {f"{who}-{time}": ""}}, namespace=ns)
+
+    await asyncio.gather(*map(change, range(32)))
+    assert len((await client.config_maps.get("hot", namespace=ns)).data) == 32 * 8

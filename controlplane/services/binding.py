@@ -13,6 +13,7 @@ from controlplane.services.verbs import Context, unary
 from controlplane.services.writing import Demands, Writer, now
 from podwire import errors, kinds, v1
 from podwire.keys import join_key, key_of
+from podwire.validation.names import dns_subdomain
 
 SCHEDULED: Final = "PodScheduled"
 
@@ -28,6 +29,8 @@ class Binding:
     async def _bind(self, request: v1.BindRequest, context: Context) -> bytes:
         if not request.name or not request.node_name:
             raise errors.Invalid("a bind needs the name of a pod and that of a node")
+        if wrong := list(dns_subdomain("nodeName", request.node_name)):
+            raise errors.Invalid.fields("the bind", wrong)
         key = join_key(request.namespace or lifecycle.DEFAULT_NAMESPACE, request.name)
         demands = Demands(fence_of(context.invocation_metadata()))
         written = await self._writer.change(kinds.POD, key, lambda pod: bound(pod, request, now()), demands)

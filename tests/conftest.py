@@ -1,9 +1,19 @@
-"""What every test needs: the programs that scripts/setup unpacked are on PATH behind the machine's own."""
+"""What every test needs: the programs that scripts/setup unpacked are on PATH behind the machine's own.
+
+Examples that hypothesis draws are the same in every run, so that a run says something about the change under test;
+`--hypothesis-profile=searching` draws new ones.
+"""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# On a busy machine an example may take as long as it likes.
+settings.register_profile("searching", deadline=None)
+settings.register_profile("repeatable", settings.get_profile("searching"), derandomize=True)
+settings.load_profile("repeatable")
 
 TOOLS = Path(__file__).parent.parent / ".tools"
 

@@ -27,8 +27,8 @@ _PROFILE: Final = settings(
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=(HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large),
 )
-_SHORT: Final = settings(_PROFILE, max_examples=8, derandomize=True, database=None)
-_LONG: Final = settings(_PROFILE, max_examples=120)
+_SHORT: Final = settings(_PROFILE, max_examples=8)
+_LONG: Final = settings(_PROFILE, max_examples=120, derandomize=False)
 _numbers = itertools.count()
 
 

@@ -12,6 +12,7 @@ import grpc.aio
 import structlog
 
 from controlplane.services import lifecycle
+from controlplane.services.calls import CALL
 from controlplane.services.verbs import Context, answer_errors, parse
 from controlplane.services.writing import now
 from controlplane.sessions.broker import Broker, Relay
@@ -109,6 +110,7 @@ class Agents:
         # On its own: a first message that is broken off would leave it open whether the headers went with it, and gRPC
         # could not send the reason for the end.
         await context.send_initial_metadata(())
+        CALL.get().opened()
         session = Session(
             hello,
             lease,
@@ -219,6 +221,7 @@ class Agents:
         if first is None or first.WhichOneof("frame") != "stream_id":
             raise errors.Invalid("a stream begins with its id")
         relay = self.broker.join(first.stream_id)
+        CALL.get().opened()
         try:
             # As in a session: the task that writes may be broken off in its first message.
             await context.send_initial_metadata(())

@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 from grpc_status import rpc_status
 
+from controlplane.services.calls import CALL
 from controlplane.services.verbs import Context
 from podwire import errors
 from podwire.client import Tls
@@ -45,6 +46,7 @@ def is_forwarded(context: Context) -> bool:
 
 async def tell_joined(context: Context) -> None:
     """Says that the agent has opened its end of the stream."""
+    CALL.get().opened()
     await context.send_initial_metadata(((_JOINED, "true"),))
 
 
@@ -72,6 +74,8 @@ class Peers:
         inputs: asyncio.Task[None] | None = None
         try:
             await call.write(first)
+            # The peer has its own room for streams that are being opened.
+            CALL.get().opened()
             if not more:
                 await call.done_writing()
             elif _has(await call.initial_metadata(), _JOINED):

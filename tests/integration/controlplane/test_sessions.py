@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import grpc.aio
 import pytest
 
+from controlplane.settings import LoadLimits, Room
 from podwire import errors, v1
 from podwire.client import Client
 from podwire.errors import from_rpc_error
 from podwire.v1.agents_pb2_grpc import AgentsStub
+from tests.integration.controlplane.etcd_server import EtcdServer
 from tests.integration.controlplane.network import eventually
 from tests.integration.controlplane.replica import Api, pod, running_api
 
@@ -393,3 +395,12 @@ async def test_a_replica_that_stops_lets_its_agents_go_on_elsewhere(own_etcd_ser
                 await agent.read()
         async with agent_of(second, "n1", lease_id=welcome.lease_id) as agent:
             assert (await agent.begin()).lease_id == welcome.lease_id
+
+
+async def test_sessions_that_stand_leave_room_for_requests(etcd_server: EtcdServer) -> None:
+    limits = LoadLimits(requests=Room(6, 2, 3, queue=1, wait=1.0))
+    async with running_api(etcd_server.url, limits=limits) as api, AsyncExitStack() as agents:
+        for number in range(10):
+            agent = await agents.enter_async_context(agent_of(api, f"one-of-many-{number}"))
+            await agent.begin()
+        await api.client.nodes.list()

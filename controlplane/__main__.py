@@ -1,4 +1,4 @@
-"""`podwire-controlplane`: the processes of the control plane, one a role, or all three under a supervisor."""
+"""`podwire-controlplane`: the processes of the control plane, one a role, or several under a supervisor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import asyncio
 import ipaddress
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -26,13 +27,15 @@ from controlplane.settings import (
     UpkeepSettings,
     parse_history,
 )
-from controlplane.supervisor import ROLES, die_with_parent, supervise
+from controlplane.shared_address import AddressTakenError, check_free, held
+from controlplane.supervisor import Child, die_with_parent, supervise
 from podwire.client import Tls
 
 _RUN_DIR: Final = Path("/run/podwire")
+ELECTED_ROLES: Final = ("scheduler", "controllers")
 _DESCRIPTIONS: Final = {
     "all": "the three roles as child processes; one that dies is started again",
-    "api": "serves the API on etcd",
+    "api": "serves the API on etcd; several processes of it are children, which are started again when they die",
     "scheduler": "gives pods to nodes, while elected",
     "controllers": "makes what is there come closer to what is asked for, while elected",
 }
@@ -40,6 +43,8 @@ _DESCRIPTIONS: Final = {
 
 class Settings(NamedTuple):
     api: ApiSettings
+    # Where several processes serve the API at one address: those of each.
+    processes: tuple[ApiSettings, ...]
     elected: ElectedSettings
     upkeep: UpkeepSettings
 
@@ -53,16 +58,59 @@ def main() -> None:
         settings = _settings(options)
     except ValueError as wrong:
         parser.error(str(wrong))
-    logging.configure(options.log_format, role=options.role)
+    logging.configure(options.log_format, role=_own_name(options))
+    children = _children(options)
     try:
-        if options.role == "all":
-            # The role is the first argument; the children get the others, and so the same settings.
-            asyncio.run(supervise(arguments[1:]))
+        if children:
+            with _addresses(settings):
+                # The role is the first argument; the children get the others, and so the same settings.
+                asyncio.run(supervise(children, arguments[1:]))
         else:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_until_stopped(_RUN[options.role](settings)))
-    except LockedError as wrong:
+    except (LockedError, AddressTakenError) as wrong:
         sys.exit(f"podwire-controlplane: {wrong}")
+
+
+def _children(options: argparse.Namespace) -> list[Child]:
+    """What this process supervises; nothing, where it does the work itself."""
+    several = [
+        Child(_api_name(number), ("api", f"--process-number={number}"))
+        for number in range(options.processes)
+        if options.processes > 1 and options.process_number is None
+    ]
+    match options.role:
+        case "all":
+            return [*(several or [Child("api", ("api",))]), *(Child(role, (role,)) for role in ELECTED_ROLES)]
+        case "api":
+            return several
+        case _:
+            return []
+
+
+@contextmanager
+def _addresses(settings: Settings) -> Iterator[None]:
+    """What is in the way of several processes shows at once, and nobody gets in between them later."""
+    if not settings.processes:
+        # The one that serves finds out by itself.
+        yield
+        return
+    assert settings.api.listen is not None
+    with held(settings.api.listen):
+        for process in settings.processes:
+            assert process.own_listen is not None
+            check_free(process.own_listen)
+        yield
+
+
+def _own_name(options: argparse.Namespace) -> str:
+    """In every line of the log."""
+    name: str = options.role
+    return name if options.process_number is None else _api_name(options.process_number)
+
+
+def _api_name(number: int) -> str:
+    return f"api-{number}"
 
 
 async def _until_stopped(role: Coroutine[Any, Any, None]) -> None:
@@ -131,9 +179,17 @@ def _settings(options: argparse.Namespace) -> Settings:
         metrics=options.metrics,
         limits=_limits(options),
     )
-    endpoints = tuple(options.api.split(",")) if options.api else (f"unix:{socket}",)
+    processes: tuple[ApiSettings, ...] = ()
+    if options.processes > 1:
+        processes = tuple(api.of_process(number) for number in range(options.processes))
+    if options.process_number is not None:
+        api = processes[options.process_number]
+    endpoints = tuple(f"unix:{process.socket}" for process in processes or (api,))
+    if options.api:
+        endpoints = tuple(options.api.split(","))
     return Settings(
         api,
+        processes,
         ElectedSettings(etcd=etcd, api=endpoints, tls=tls, run_dir=options.run_dir),
         UpkeepSettings(history=options.history, metrics=options.upkeep_metrics),
     )
@@ -161,7 +217,7 @@ def _tls(options: argparse.Namespace, which: str) -> Tls | None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="podwire-controlplane", description=__doc__)
     roles = parser.add_subparsers(dest="role", required=True, metavar="ROLE")
-    for role in ("all", *ROLES):
+    for role in ("all", "api", *ELECTED_ROLES):
         _add_options(roles.add_parser(role, help=_DESCRIPTIONS[role], description=_DESCRIPTIONS[role]))
     return parser
 
@@ -180,6 +236,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     api = parser.add_argument_group("API")
     add(api, ["--listen"], "address to serve TLS on; without it, the socket alone", metavar="HOST:PORT")
     add(api, ["--socket"], "unix socket for the local administrator (RUN_DIR/api.sock)", type=Path, metavar="PATH")
+    text = "how many processes serve the address; each has one of its own too, in the ports above (%(default)s)"
+    add(api, ["--processes"], text, type=_positive, default=1, metavar="N")
+    # For the supervisor of several: which of them this one is.
+    add(api, ["--process-number"], argparse.SUPPRESS, type=int)
     add(api, ["--advertise"], "address where other replicas reach this one (as --listen)", metavar="HOST:PORT")
     add(api, ["--tls-ca"], "CA whose certificates clients must show", type=Path, metavar="FILE")
     add(api, ["--tls-cert"], "certificate to show", type=Path, metavar="FILE")

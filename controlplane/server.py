@@ -44,8 +44,6 @@ log = structlog.get_logger(__name__)
 
 _MIB: Final = 1024 * 1024
 _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
-    # A second server on the same port is an error, not a silent share of its connections.
-    ("grpc.so_reuseport", 0),
     # A dead client is noticed within 10 s. Clients may ping every 5 s; on a busy machine two pings may arrive much
     # closer together than they were sent, and that must not cost the connection.
     ("grpc.keepalive_time_ms", 6_000),
@@ -95,9 +93,10 @@ class Replica:
 
     async def run(self) -> None:
         # Bound at once, so that what is in the way shows at once; served once the cache can answer. Clients that
-        # connect in between wait in the listeners' queues.
-        with _private_files():
-            server = self._server()
+        # connect in between wait in the listeners' queues. Where others serve the same address, who cannot answer yet
+        # stays away from it: they get all of its clients.
+        shared = self._settings.own_listen is not None
+        server = None if shared else self._server()
         async with AsyncExitStack() as undo, asyncio.TaskGroup() as owner:
             for name, work in {
                 "cache": self.cache.run(),
@@ -108,6 +107,7 @@ class Replica:
             try:
                 await self.cache.wait_synced()
                 await self._ensure_default_namespace()
+                server = server or self._server()
                 for service in ("", *_service_names()):
                     await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
                 await server.start()
@@ -127,8 +127,12 @@ class Replica:
         return ReplicaMetrics(self.cache, self._agents, self._users)
 
     def _server(self) -> grpc.aio.Server:
+        """Bound to its addresses, and not started."""
         settings = self._settings
-        server = grpc.aio.server(options=_OPTIONS)
+        # A second server on the same port is an error, not a silent share of its connections; processes that are meant
+        # to share one have a supervisor that keeps it for them.
+        sharing = ("grpc.so_reuseport", int(settings.own_listen is not None))
+        server = grpc.aio.server(options=(*_OPTIONS, sharing))
         reader = Reader(self.cache)
         handlers = [Verbs(kind, reader, self._writer).handler() for kind in kinds.KINDS]
         handlers += [
@@ -142,8 +146,9 @@ class Replica:
         channelz.add_channelz_servicer(server)
         names = (*_service_names(), health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-        settings.socket.parent.mkdir(parents=True, exist_ok=True)
-        server.add_insecure_port(f"unix:{settings.socket}")
+        settings.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _private_files():
+            server.add_insecure_port(f"unix:{settings.socket}")
         if settings.listen is not None:
             if settings.tls is None:
                 raise errors.Invalid("an address is served with TLS only: certificates are missing")
@@ -151,7 +156,8 @@ class Replica:
             credentials = grpc.ssl_server_credentials(
                 [(tls.key.read_bytes(), tls.cert.read_bytes())], tls.ca.read_bytes(), require_client_auth=True
             )
-            server.add_secure_port(settings.listen, credentials)
+            for address in filter(None, (settings.listen, settings.own_listen)):
+                server.add_secure_port(address, credentials)
         return server
 
     async def _ensure_default_namespace(self) -> None:
@@ -161,14 +167,15 @@ class Replica:
         except errors.AlreadyExists:
             pass
 
-    async def _stop(self, server: grpc.aio.Server) -> None:
+    async def _stop(self, server: grpc.aio.Server | None) -> None:
         """Streams without an end are ended, so that their clients go elsewhere; other requests are finished."""
         log.info("stopping")
         await self._health.enter_graceful_shutdown()
         stopping = errors.Unavailable("this replica of the control plane stops: another one, or its successor, goes on")
         self.cache.end_watches(stopping)
         self._agents.end_sessions(stopping)
-        await server.stop(_STOP_SECONDS)
+        if server is not None:
+            await server.stop(_STOP_SECONDS)
         await self._peers.close()
 
 

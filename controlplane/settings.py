@@ -127,6 +127,33 @@ class ApiSettings:
     # HOST:PORT to serve Prometheus' metrics on, without TLS; None: not at all.
     metrics: str | None = None
     limits: LoadLimits = LoadLimits()
+    # Where several processes share `listen`: HOST:PORT that this one serves besides, alone; None: `listen` is its own.
+    own_listen: str | None = None
+
+    def of_process(self, number: int) -> ApiSettings:
+        """Those of one of several processes that share `listen`, counted from 0: what cannot be shared is its own.
+
+        Its own address has the port 1 + `number` above that of `listen`, its metrics have the port `number` above, and
+        all but the first have their number in the socket's name. Raises ValueError where `listen` cannot be shared.
+        """
+        if self.listen is None or self.advertise is None:
+            raise ValueError("several processes share an address, which needs --listen: a socket file has one server")
+        return replace(
+            self,
+            socket=self.socket.with_stem(f"{self.socket.stem}-{number}") if number else self.socket,
+            advertise=_port_above(self.advertise, 1 + number),
+            metrics=_port_above(self.metrics, number) if self.metrics is not None else None,
+            own_listen=_port_above(self.listen, 1 + number),
+        )
+
+
+def _port_above(address: str, ports: int) -> str:
+    host, separator, port = address.rpartition(":")
+    if not (separator and port.isdecimal()):
+        raise ValueError(f"{address!r} is no address: write it as HOST:PORT")
+    if not 0 < int(port) <= 65535 - ports:
+        raise ValueError(f"the {ports} ports above {address} are needed too, and ports end at 65535")
+    return f"{host}:{int(port) + ports}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The role `all`: one child process a role, started again when it dies, and never left behind.
+"""Child processes, one a role or several of the API: started again when they die, and never left behind.
 
 Children are told their parent's process id and ask the kernel for SIGKILL when it is gone (PR_SET_PDEATHSIG), so that
 `kill -9` of the supervisor leaves nothing that acts.
@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -20,7 +21,6 @@ from podwire.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 
-ROLES: Final = ("api", "scheduler", "controllers")
 # Set in a child's environment: whose child it is.
 PARENT_VARIABLE: Final = "PODWIRE_SUPERVISOR"
 # Seconds before a child that died is started again: at once where it happens once, rarely where it always happens.
@@ -31,6 +31,14 @@ _GOOD_RUN: Final = 30.0
 # Seconds that children have to end after SIGTERM: open requests of the API get most of them.
 _GRACE: Final = 10.0
 _PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    # In the log.
+    name: str
+    # Of the command line, before the arguments that all children have.
+    arguments: tuple[str, ...]
 
 
 def die_with_parent() -> None:
@@ -45,18 +53,18 @@ def die_with_parent() -> None:
         sys.exit("the supervisor is gone")
 
 
-async def supervise(arguments: Sequence[str]) -> None:
-    """Runs every role with `arguments`, until SIGTERM or SIGINT; returns when all have ended."""
+async def supervise(children: Sequence[Child], arguments: Sequence[str]) -> None:
+    """Runs every child with `arguments`, until SIGTERM or SIGINT; returns when all have ended."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as owner:
-        for role in ROLES:
-            owner.create_task(_keep(role, arguments, stop), name=role)
+        for child in children:
+            owner.create_task(_keep(child, arguments, stop), name=child.name)
 
 
-async def _keep(role: str, arguments: Sequence[str], stop: asyncio.Event) -> None:
+async def _keep(kept: Child, arguments: Sequence[str], stop: asyncio.Event) -> None:
     clock = asyncio.get_running_loop().time
     backoff = Backoff(_BACKOFF_FIRST, _BACKOFF_CAP)
     while not stop.is_set():
@@ -65,19 +73,21 @@ async def _keep(role: str, arguments: Sequence[str], stop: asyncio.Event) -> Non
             sys.executable,
             "-m",
             "controlplane",
-            role,
+            *kept.arguments,
             *arguments,
             env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
             # Its own group: a terminal's ^C comes to the supervisor, which passes on what is meant.
             process_group=0,
         )
-        log.info("role started", child=role, pid=child.pid)
+        log.info("role started", child=kept.name, pid=child.pid)
         if await _ended(child, stop):
             return
         if clock() - began > _GOOD_RUN:
             backoff.reset()
         delay = backoff.next()
-        log.error("role died, starting it again", child=role, exit_status=child.returncode, after_s=round(delay, 2))
+        log.error(
+            "role died, starting it again", child=kept.name, exit_status=child.returncode, after_s=round(delay, 2)
+        )
         await _wait(stop, delay)
 
 

@@ -26,11 +26,13 @@ _PUTS = 100
 
 
 class ApiProcess:
-    def __init__(self, etcd_url: str, folder: Path, *options: str) -> None:
+    def __init__(self, etcd_url: str, folder: Path, *options: str, metrics_port: int = 0) -> None:
+        """Its metrics are at `metrics_port`, or at any that is free."""
         self.folder = folder
         self.socket = folder / "api.sock"
         self._etcd_url = etcd_url
         self._options = options
+        self._wanted_metrics_port = metrics_port
         self._metrics_port = 0
         self._process: asyncio.subprocess.Process | None = None
 
@@ -47,7 +49,7 @@ class ApiProcess:
         return (self.folder / "api.log").read_text()
 
     async def start(self) -> None:
-        self._metrics_port = free_ports(1)[0]
+        self._metrics_port = self._wanted_metrics_port or free_ports(1)[0]
         with (self.folder / "api.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -73,10 +75,19 @@ class ApiProcess:
                 except errors.Unavailable:
                     assert self.running, self.log
 
-    async def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        if self._process is not None and self._process.returncode is None:
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def kill(self, number: signal.Signals = signal.SIGKILL) -> int | None:
+        """Its exit status, also where it had ended before."""
+        if self._process is None:
+            return None
+        if self._process.returncode is None:
             self._process.send_signal(number)
             await self._process.wait()
+        return self._process.returncode
 
     def memory(self, field: str = "VmRSS") -> float:
         """MiB: what it has now (VmRSS), or the most it ever had (VmHWM)."""
@@ -85,9 +96,12 @@ class ApiProcess:
         line = next(line for line in status.splitlines() if line.startswith(field))
         return int(line.split()[1]) / 1024
 
-    async def metric(self, name: str) -> float:
-        """The value of a metric, as `podwire_calls_total{method="podwire.v1.Pods/List"}`; 0 where it is not there."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._metrics_port)
+    async def metric(self, name: str, process: int = 0) -> float:
+        """The value of a metric, as `podwire_calls_total{method="podwire.v1.Pods/List"}`; 0 where it is not there.
+
+        `process` is which of several is asked.
+        """
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._metrics_port + process)
         try:
             writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
             lines = (await reader.read()).decode().splitlines()

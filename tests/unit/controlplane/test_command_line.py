@@ -12,10 +12,15 @@ from podwire.client import Tls
 
 ETCD = "--etcd=http://10.0.0.1:2379,http://10.0.0.2:2379"
 FILES = ["--tls-ca=ca", "--tls-cert=cert", "--tls-key=key"]
+TWO = ["--processes=2", "--listen=10.0.0.3:6440", *FILES]
 
 
 def settings(*arguments: str) -> command.Settings:
     return command._settings(command._parser().parse_args(arguments))
+
+
+def children(*arguments: str) -> list[tuple[str, ...]]:
+    return [child.arguments for child in command._children(command._parser().parse_args(arguments))]
 
 
 def test_scheduler_and_controllers_reach_the_api_through_the_socket_unless_told_otherwise() -> None:
@@ -78,3 +83,40 @@ def test_history_that_is_no_time_or_too_short_is_refused(
         settings("controllers", ETCD, f"--history={text}")
 
     assert error in capsys.readouterr().err
+
+
+def test_one_process_serves_the_api_unless_told_otherwise() -> None:
+    assert children("api", ETCD) == []
+    assert children("scheduler", ETCD) == []
+    assert children("all", ETCD) == [("api",), ("scheduler",), ("controllers",)]
+    assert settings("api", ETCD, "--listen=10.0.0.3:6440", *FILES).api.own_listen is None
+
+
+def test_several_processes_of_the_api_are_children_beside_the_other_roles() -> None:
+    several = [("api", "--process-number=0"), ("api", "--process-number=1")]
+
+    assert children("api", ETCD, *TWO) == several
+    assert children("all", ETCD, *TWO) == [*several, ("scheduler",), ("controllers",)]
+    assert children("controllers", ETCD, *TWO) == []
+    assert children("api", ETCD, *TWO, "--process-number=1") == []
+
+
+def test_each_of_several_processes_has_what_cannot_be_shared() -> None:
+    more = ["--run-dir=/r", "--advertise=api.example:7000", "--metrics=:9090"]
+    first, second = (settings("api", ETCD, *TWO, *more, f"--process-number={number}").api for number in range(2))
+
+    assert first.listen == second.listen == "10.0.0.3:6440"
+    assert [first.own_listen, second.own_listen] == ["10.0.0.3:6441", "10.0.0.3:6442"]
+    assert [first.advertise, second.advertise] == ["api.example:7001", "api.example:7002"]
+    assert [first.metrics, second.metrics] == [":9090", ":9091"]
+    assert [first.socket, second.socket] == [Path("/r/api.sock"), Path("/r/api-1.sock")]
+    assert settings("all", ETCD, *TWO, "--run-dir=/r").elected.api == ("unix:/r/api.sock", "unix:/r/api-1.sock")
+
+
+def test_several_processes_need_an_address_and_ports_above_it() -> None:
+    with pytest.raises(ValueError, match="needs --listen"):
+        settings("api", ETCD, "--processes=2")
+    with pytest.raises(ValueError, match=r"the 2 ports above 10\.0\.0\.3:65534 are needed too"):
+        settings("api", ETCD, "--processes=2", "--listen=10.0.0.3:65534", *FILES)
+    with pytest.raises(ValueError, match="'6440' is no address: write it as HOST:PORT"):
+        settings("api", ETCD, "--processes=2", "--listen=6440", *FILES)

@@ -47,6 +47,11 @@ def sized_pod(name: str, *, node: str = "", size: int = _POD_BYTES) -> v1.Pod:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clients", type=numbers, default=_CLIENTS, help="how many at once (1,16,64)", metavar="N,N")
     parser.add_argument("--seconds", type=float, default=2.0, help=f"of each of {_ROUNDS} rounds (%(default)s)")
+    add_processes(parser)
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--processes", type=int, default=1, help="that serve the API at one address (%(default)s)")
 
 
 def add_list_options(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +62,7 @@ def add_list_options(parser: argparse.ArgumentParser) -> None:
 
 async def api_create(options: argparse.Namespace) -> AsyncIterator[Measure]:
     """Pods and config maps of 1 KiB, against an empty handler with the same transactions and the same group commit."""
-    async with running_backends() as backends:
+    async with running_backends(options.processes) as backends:
         config_map = v1.ConfigMap(metadata=v1.ObjectMeta(name=f"cm-{COUNTER}", namespace="default"))
         config_map.data["filling"] = "x" * 256
         config_map.data["filling"] += "x" * (_POD_BYTES - config_map.ByteSize())
@@ -94,13 +99,14 @@ async def api_create(options: argparse.Namespace) -> AsyncIterator[Measure]:
                 outcome, bare = await _both(job, floor)
                 number = outcome.counter
                 params = {"kind": kind, "bytes": len(body), "clients": clients, "floor": "same transactions"}
+                params["processes"] = options.processes
                 for measure in _measures("api_create", params, outcome, bare):
                     yield measure
 
 
 async def api_get(options: argparse.Namespace) -> AsyncIterator[Measure]:
     """A pod of 1 KiB: from the cache, against a bare echo; linearizable, against one that shares a Range."""
-    async with running_backends() as backends:
+    async with running_backends(options.processes) as backends:
         async with backends.client() as client:
             await client.pods.create(sized_pod("pod"))
             size = (await client.pods.get("pod")).ByteSize()
@@ -117,13 +123,14 @@ async def api_get(options: argparse.Namespace) -> AsyncIterator[Measure]:
                 )
                 outcome, bare = await _both(job, floor)
                 params = {"read": how, "bytes": size, "clients": clients, "floor": floor_method}
+                params["processes"] = options.processes
                 for measure in _measures("api_get", params, outcome, bare):
                     yield measure
 
 
 async def api_list(options: argparse.Namespace) -> AsyncIterator[Measure]:
     """All pods, from the cache: milliseconds to the last byte of the last page."""
-    async with running_backends() as backends:
+    async with running_backends(options.processes) as backends:
         await create_pods(backends, options.pods)
         body = v1.ListRequest(resource_version="any").SerializeToString()
         least = options.pods * LISTED_POD_BYTES
@@ -156,6 +163,7 @@ async def api_list(options: argparse.Namespace) -> AsyncIterator[Measure]:
                 "bytes": outcome.answer_bytes,
                 "pages": outcome.answer_messages,
                 "clients": clients,
+                "processes": options.processes,
                 "floor": "Echo",
             }
             for measure in _measures("api_list", params, outcome, bare):

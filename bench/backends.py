@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import shutil
 import signal
 import socket
@@ -37,7 +38,7 @@ _STOP_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A process that serves gRPC on a loopback port."""
+    """A process that serves gRPC on a loopback port, alone or through its children."""
 
     port: int
     pid: int
@@ -85,11 +86,14 @@ def bare_method(name: str) -> str:
 
 
 @asynccontextmanager
-async def running_backends() -> AsyncIterator[Backends]:
+async def running_backends(processes: int = 1) -> AsyncIterator[Backends]:
+    """`processes` is how many serve the API; the floors are of one."""
     async with AsyncExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="podwire-bench-")))
         tls = certificates(folder / "tls")
-        etcd_port, peer_port, api_port, bare_port = free_ports(4)
+        etcd_port, peer_port, bare_port = free_ports(3)
+        # Where several serve it, each has a port above it of its own.
+        api_port = free_port_run(1 + processes)
         etcd_url = f"http://{_HOST}:{etcd_port}"
         etcd = await undo.enter_async_context(etcd_process(folder, etcd_url, f"http://{_HOST}:{peer_port}"))
         served = [
@@ -105,6 +109,7 @@ async def running_backends() -> AsyncIterator[Backends]:
                     *module("controlplane", "api"),
                     *served,
                     f"--listen={_HOST}:{api_port}",
+                    f"--processes={processes}",
                     f"--run-dir={folder / 'run'}",
                 ],
             )
@@ -114,6 +119,9 @@ async def running_backends() -> AsyncIterator[Backends]:
         )
         backends = Backends(Server(api_port, api.pid), Server(bare_port, bare.pid), etcd.pid, tls)
         await listening(bare, bare_port)
+        if processes > 1:
+            for number in range(processes):
+                await listening(api, api_port + 1 + number)
         await _serving(backends, api)
         yield backends
 
@@ -241,3 +249,19 @@ def free_ports(count: int) -> list[int]:
     finally:
         for held in sockets:
             held.close()
+
+
+def free_port_run(count: int) -> int:
+    """The first of `count` ports in a row that nobody uses, below those that outgoing connections are given."""
+    while True:
+        first = random.randrange(20_000, 30_000)
+        sockets = [socket.socket() for _ in range(count)]
+        try:
+            for offset, held in enumerate(sockets):
+                held.bind((_HOST, first + offset))
+            return first
+        except OSError:
+            continue
+        finally:
+            for held in sockets:
+                held.close()

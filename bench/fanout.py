@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from typing import Final
 
-from bench.api import COUNTER, LISTED_POD_BYTES, create_pods, sized_pod
+from bench.api import COUNTER, LISTED_POD_BYTES, add_processes, create_pods, sized_pod
 from bench.backends import Backends, Server, bare_method, run_generator, running_backends
 from bench.measures import Measure, percentile
 from bench.watchers import SEQUENCE_KEY, Job, Outcome
@@ -38,30 +38,32 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--ahead", type=int, default=64, help="updates that the slowest may not have seen (%(default)s)"
     )
     parser.add_argument("--seconds", type=float, default=8.0, help="of each round (%(default)s)")
+    add_processes(parser)
 
 
 async def watch_fanout(options: argparse.Namespace) -> AsyncIterator[Measure]:
-    async with running_backends() as backends:
+    async with running_backends(options.processes) as backends:
         await create_pods(backends, options.pods)
         rounds = _Rounds(backends, options, await _event(backends))
         calm, bare = await rounds.both(options.calm_watchers, options.rate)
-        yield _latency("watch_latency", calm, bare)
+        yield _latency("watch_latency", options, calm, bare)
         fast, bare = await rounds.both(options.watchers, 0.0)
         yield Measure(
             "watch_rate",
             "events/s",
-            _params(fast, bare),
+            _params(options, fast, bare),
             floor=bare.events / bare.seconds,
             value=fast.events / fast.seconds,
         )
-        yield _latency("watch_rate_latency", fast, bare)
+        yield _latency("watch_rate_latency", options, fast, bare)
         easy, bare = await rounds.both(options.watchers, fast.updates / fast.seconds * _AT_EASE)
-        yield _latency("watch_at_70_percent_latency", easy, bare)
+        yield _latency("watch_at_70_percent_latency", options, easy, bare)
         memory = {name: round(mib, 1) for name, mib in easy.idle_mib.items()}
         yield Measure(
             "watch_memory",
             "MiB",
-            {"pods": options.pods, "watchers": options.watchers, "idle": memory["server"], "etcd": memory["etcd"]}
+            {"pods": options.pods, "watchers": options.watchers, "processes": options.processes}
+            | {"idle": memory["server"], "etcd": memory["etcd"]}
             | {"peak": round(easy.peak_mib["server"], 1)},
             floor=bare.resident_mib["server"],
             value=easy.resident_mib["server"],
@@ -128,16 +130,21 @@ async def _event(backends: Backends) -> bytes:
     return pod.SerializeToString()
 
 
-def _latency(name: str, outcome: Outcome, bare: Outcome) -> Measure:
+def _latency(name: str, options: argparse.Namespace, outcome: Outcome, bare: Outcome) -> Measure:
     return Measure(
-        name, "ms", _params(outcome, bare), floor=percentile(bare.milliseconds, 0.5), samples=outcome.milliseconds
+        name,
+        "ms",
+        _params(options, outcome, bare),
+        floor=percentile(bare.milliseconds, 0.5),
+        samples=outcome.milliseconds,
     )
 
 
-def _params(outcome: Outcome, bare: Outcome) -> dict[str, object]:
+def _params(options: argparse.Namespace, outcome: Outcome, bare: Outcome) -> dict[str, object]:
     """CPU time is a delivered event's; `floor_p99` is the bare stream's latency."""
     used = {f"{name}_us": round(seconds * 1e6 / outcome.events, 2) for name, seconds in outcome.cpu_seconds.items()}
     return {
+        "processes": options.processes,
         "updates_per_s": round(outcome.updates / outcome.seconds, 1),
         "events": outcome.events,
         "events_per_message": round(outcome.events / outcome.messages, 2),

@@ -1,4 +1,4 @@
-"""What a process has used, from /proc."""
+"""What a process and its children have used, from /proc: a server may be a supervisor and several of the same."""
 
 from __future__ import annotations
 
@@ -11,20 +11,28 @@ _MIB: Final = 1024 * 1024
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of all its threads so far."""
+    """User and system time of all their threads so far."""
+    return sum(map(_cpu_seconds, _with_children(pid)))
+
+
+def _cpu_seconds(pid: int) -> float:
     # The name, in parentheses, may have blanks; the fields after it are numbered from 3 in proc(5).
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def resident_mib(pid: int) -> float:
-    """Its memory that is in RAM now."""
-    return _status(pid, "VmRSS") / _MIB
+    """Their memory that is in RAM now; what they share counts for each."""
+    return sum(_status(each, "VmRSS") for each in _with_children(pid)) / _MIB
 
 
 def peak_resident_mib(pid: int) -> float:
-    """The most it ever had."""
-    return _status(pid, "VmHWM") / _MIB
+    """The most that each ever had."""
+    return sum(_status(each, "VmHWM") for each in _with_children(pid)) / _MIB
+
+
+def _with_children(pid: int) -> list[int]:
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
 def _status(pid: int, name: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import socket
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
+from bench.backends import free_port_run
 from podwire import errors, v1
 from podwire.client import Client, Tls
 from podwire.v1.agents_pb2_grpc import AgentsStub
@@ -59,22 +59,6 @@ class Pair:
 
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def free_port_run(count: int) -> int:
-    """The first of `count` free ports in a row, below those that outgoing connections are given."""
-    while True:
-        first = random.randrange(20_000, 30_000)
-        sockets = [socket.socket() for _ in range(count)]
-        try:
-            for offset, held in enumerate(sockets):
-                held.bind(("127.0.0.1", first + offset))
-            return first
-        except OSError:
-            continue
-        finally:
-            for held in sockets:
-                held.close()
 
 
 def options(port: int, tls: Tls) -> list[str]:

@@ -7,7 +7,8 @@ Same loop, TLS and process model as the API's server; requests and answers are b
 - `FreshEcho`: the same after one linearizable Range of etcd, shared by all who wait at that moment.
 - `Commit`: the etcd transaction of a create (its key is absent, its namespace unchanged), through the server's own
   group commit, with the answer as the value.
-- `Publish` and `Watch`: the request is an event for every stream, which gets what has gathered since its last write.
+- `Publish` and `Watch`: the request is an event for every stream, which gets what has gathered since its last write,
+  in turns as the server's own.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from controlplane.store import keys, wire
 from controlplane.store import operations as op
 from controlplane.store.commits import Committer, Write
 from controlplane.store.etcd import Etcd
+from controlplane.store.waking import Sleeper, Waker
 
 SERVICE: Final = "bench.Bare"
 _EVENT_FIELD: Final = b"\x0a"
@@ -44,7 +46,8 @@ class Bare:
         self._namespace = keys.namespace_key("default")
         self._namespace_revision = 0
         self._log: list[bytes] = []
-        self._watchers: list[asyncio.Future[None]] = []
+        self._waker = Waker()
+        self._idle: list[Sleeper] = []
         # What was joined last: from, to, bytes.
         self._joined = (0, 0, b"")
 
@@ -99,20 +102,20 @@ class Bare:
 
     async def _publish(self, request: bytes, context: Context) -> bytes:
         self._log.append(b"".join((_EVENT_FIELD, wire.varint(len(request)), request)))
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
-        return self._answer
+        self._waker.queue(self._idle)
+        self._idle.clear()
+        return b""
 
     async def _watch(self, request: bytes, context: Context) -> None:
         await context.send_initial_metadata(())
+        sleeper = Sleeper()
         position = len(self._log)
         while True:
-            while position == len(self._log):
-                watcher = asyncio.get_running_loop().create_future()
-                self._watchers.append(watcher)
-                await watcher
+            if position == len(self._log):
+                self._idle.append(sleeper)
+            else:
+                self._waker.queue((sleeper,))
+            await sleeper.sleep()
             end = len(self._log)
             if self._joined[:2] != (position, end):
                 self._joined = (position, end, b"".join(self._log[position:]))

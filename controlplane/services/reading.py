@@ -6,9 +6,9 @@ import asyncio
 import base64
 import json
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from controlplane.services import lifecycle
 from controlplane.store import wire
@@ -155,37 +155,49 @@ class Reader:
 
 
 class Watch:
-    """The responses of one watch, as bytes."""
+    """One watch under way, to be closed. `run` sends its responses; `watcher` can be ended from outside."""
 
     def __init__(self, cache: Cache, watcher: Watcher, bookmark_interval: float) -> None:
-        self._cache = cache
         self.watcher = watcher
+        self._cache = cache
         self._bookmark_interval = bookmark_interval
+        self._loop = asyncio.get_running_loop()
+        self._bookmark_due = False
+        self._last_sent = self._loop.time()
+        self._look_again(bookmark_interval)
 
-    async def responses(self, room: Callable[[], int]) -> AsyncGenerator[bytes, None]:
-        """Batches of events, and a bookmark whenever there was none for the interval. Raises what ended the watch.
+    async def run(self, send: Callable[[bytes], Awaitable[None]], room: Callable[[], int]) -> NoReturn:
+        """Sends batches of events, and a bookmark whenever there was none for the interval. Raises what ended it.
 
         A batch has as many bytes as there is `room` for, or one revision's.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                batch = self.watcher.take(room())
-                if not batch:
-                    batch = await self._next(loop.time() + self._bookmark_interval, room)
-                yield batch + self._cache.epoch_field
-        finally:
-            self.watcher.close()
+        while True:
+            ending = self._cache.epoch_field
+            response = self.watcher.take(room(), ending)
+            if not response and self._bookmark_due:
+                response = wire.bookmark(self._cache.revision) + ending
+            if response:
+                await send(response)
+                self._last_sent = self._loop.time()
+                self._bookmark_due = False
+            await self.watcher.wait()
 
-    async def _next(self, deadline: float, room: Callable[[], int]) -> bytes:
-        try:
-            async with asyncio.timeout_at(deadline):
-                while not (batch := self.watcher.take(room())):
-                    await self.watcher.wait()
-                return batch
-        except TimeoutError:
-            # Events that came in the very moment of the timeout go first: a bookmark says that nothing is missing.
-            return self.watcher.take(room()) or wire.bookmark(self._cache.revision)
+    def close(self) -> None:
+        self._timer.cancel()
+        self.watcher.close()
+
+    def _look_again(self, seconds: float) -> None:
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """One timer an interval, not one a message: those cost a tenth of a message."""
+        left = self._last_sent + self._bookmark_interval - self._loop.time()
+        if left > 0:
+            self._look_again(left)
+        else:
+            self._bookmark_due = True
+            self.watcher.wake()
+            self._look_again(self._bookmark_interval)
 
 
 def _revision(text: str) -> int:

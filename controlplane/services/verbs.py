@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -225,11 +224,13 @@ class Verbs:
             await context.send_initial_metadata(())
             calls.CALL.get().opened()
             with calls.Delivery(watch.watcher.end) as delivery:
-                async with aclosing(watch.responses(delivery.room)) as responses:
-                    async for response in responses:
-                        delivery.begins(len(response))
-                        await context.write(response)
-                        delivery.is_over()
+
+                async def send(response: bytes) -> None:
+                    delivery.begins(len(response))
+                    await context.write(response)
+                    delivery.is_over()
+
+                await watch.run(send, delivery.room)
         except asyncio.CancelledError:
             if watch.watcher.error is None:
                 raise
@@ -237,6 +238,8 @@ class Verbs:
             # It hears of its end when it reads; one that does not read at all is not waited for.
             calls.cut_after(_LAST_WORD_SECONDS)
             raise watch.watcher.error from None
+        finally:
+            watch.close()
 
     def _key_of(self, obj: Any) -> str:
         """The key of what a client sent, in the default namespace where it names none."""

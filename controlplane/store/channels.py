@@ -10,7 +10,6 @@ ended, so that a reader that stands still costs bounded memory and nobody else's
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -19,7 +18,7 @@ from typing import Final
 from controlplane.store import wire
 from controlplane.store.entries import Change
 from controlplane.store.selection import By, Route, Selection
-from controlplane.store.waking import Waker
+from controlplane.store.waking import Sleeper, Waker
 from podwire import errors
 
 # gRPC clients take 4 MiB by default; a revision, which is never cut, has at most etcd's 1.5 MiB.
@@ -58,10 +57,11 @@ def event_of(change: Change, selection: Selection) -> tuple[bytes, bytes] | None
     return None
 
 
-class Watcher:
+class Watcher(Sleeper):
     """One reader of a channel, with what it must be told before: the past, or everything there is."""
 
     def __init__(self, channel: Channel, past: Iterator[Block], leave: Callable[[Watcher], None]) -> None:
+        super().__init__()
         self._channel = channel
         self._past: Iterator[Block] | None = past
         self._held: Block | None = None
@@ -72,24 +72,25 @@ class Watcher:
         # Called once when the watcher is ended from the server's side while it does not wait for events.
         self.on_end: Callable[[], None] = lambda: None
 
-    def take(self, limit: int = BATCH_BYTES) -> bytes:
+    def take(self, limit: int = BATCH_BYTES, ending: bytes = b"") -> bytes:
         """What there is now, as the events of a response; empty when there is nothing. Raises what ended it.
 
-        It has at most `limit` bytes, or one revision.
+        It has at most `limit` bytes, or one revision; `ending` comes behind them.
         """
         if self.error is not None:
             raise self.error
         if self._past is not None:
             batch = self._take_past(limit)
             if batch:
-                return batch
+                return batch + ending
             self._past = None
-        return self._channel.take(self, limit)
+        return self._channel.take(self, limit, ending)
 
     async def wait(self) -> None:
-        """Until there may be something to take."""
-        if self.error is None and self.position == self._channel.end_index:
-            await self._channel.wait()
+        """Until it is woken, or there may be something to take and it is this watcher's turn to take it."""
+        if self.error is None:
+            self._channel.await_turn(self, at_once=self._past is not None)
+            await self.sleep()
 
     def close(self) -> None:
         self._leave(self)
@@ -98,6 +99,7 @@ class Watcher:
         if self.error is None:
             self.error = error
             self.on_end()
+            self.wake()
 
     def _take_past(self, limit: int) -> bytes:
         assert self._past is not None
@@ -125,9 +127,10 @@ class Channel:
         self._waker = waker
         self._lag_limit = lag_limit
         self._trim_at = _TRIM_BYTES
-        self._waiting: list[asyncio.Future[None]] = []
-        # What was joined last: from, to, bytes.
-        self._joined: tuple[int, int, bytes] = (0, 0, b"")
+        # Those who have read everything and wait for more, in the order in which they came.
+        self._idle: dict[Watcher, None] = {}
+        # What was joined last: from, to, what it ends with, bytes.
+        self._joined: tuple[int, int, bytes, bytes] = (0, 0, b"", b"")
 
     @property
     def end_index(self) -> int:
@@ -147,16 +150,18 @@ class Channel:
             last.end = self.end_bytes
         else:
             self._log.append(Block(change.revision, [header, framed], size, self.end_bytes))
-        self._wake()
+        if self._idle:
+            self._waker.queue(self._idle)
+            self._idle.clear()
         if self.end_bytes >= self._trim_at:
             self._trim()
 
-    def take(self, watcher: Watcher, limit: int) -> bytes:
+    def take(self, watcher: Watcher, limit: int, ending: bytes) -> bytes:
         start = watcher.position - self._base
         if start >= len(self._log):
             return b""
-        if self._joined[:2] == (watcher.position, self.end_index) and len(self._joined[2]) <= limit:
-            data = self._joined[2]
+        if self._joined[:3] == (watcher.position, self.end_index, ending) and len(self._joined[3]) <= limit:
+            data = self._joined[3]
             watcher.position = self.end_index
             watcher.read_bytes = self.end_bytes
             return data
@@ -164,26 +169,27 @@ class Channel:
         last = watcher.read_bytes + limit
         while stop < len(self._log) and (stop == start or self._log[stop].end <= last):
             stop += 1
-        data = b"".join(chain.from_iterable(taken.parts for taken in self._log[start:stop]))
+        taken = chain.from_iterable(block.parts for block in self._log[start:stop])
+        data = b"".join((*taken, ending))
         watcher.position = self._base + stop
         watcher.read_bytes = self._log[stop - 1].end
-        self._joined = (self._base + start, watcher.position, data)
+        self._joined = (self._base + start, watcher.position, ending, data)
         return data
 
-    async def wait(self) -> None:
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        await future
+    def await_turn(self, watcher: Watcher, *, at_once: bool) -> None:
+        """Sees to it that the watcher is woken: when there is something for it, after those who wait already."""
+        if at_once or watcher.position < self.end_index:
+            self._waker.queue((watcher,))
+        else:
+            self._idle[watcher] = None
+
+    def leave(self, watcher: Watcher) -> None:
+        self.watchers.discard(watcher)
+        self._idle.pop(watcher, None)
 
     def end(self, error: errors.PodwireError) -> None:
         for watcher in list(self.watchers):
             watcher.end(error)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiting:
-            self._waker.wake(self._waiting)
-            self._waiting.clear()
 
     def _trim(self) -> None:
         """Ends who is too far behind, and forgets what everybody else has read."""
@@ -257,7 +263,7 @@ class ChannelIndex:
 
     def _leave(self, watcher: Watcher) -> None:
         channel = watcher._channel
-        channel.watchers.discard(watcher)
+        channel.leave(watcher)
         if channel.watchers or self._channels.get(channel.selection) is not channel:
             return
         del self._channels[channel.selection]

@@ -87,6 +87,7 @@ def test_a_watcher_that_has_left_costs_nothing() -> None:
 async def test_a_waiting_watcher_is_woken_by_a_change_that_it_selects() -> None:
     feed = Feed()
     watcher = feed.watch(namespace="other")
+    assert not watcher.take()
     waiting = asyncio.create_task(watcher.wait())
     await asyncio.sleep(0)
     feed.put(pod("a"))
@@ -100,9 +101,37 @@ async def test_a_waiting_watcher_is_woken_by_a_change_that_it_selects() -> None:
 async def test_a_waiting_watcher_is_woken_by_its_end() -> None:
     feed = Feed()
     watcher = feed.watch()
+    assert not watcher.take()
     waiting = asyncio.create_task(watcher.wait())
     await asyncio.sleep(0)
     feed.cache.end_watches(errors.Unavailable("stopping"))
     await waiting
     with pytest.raises(errors.Unavailable):
         watcher.take()
+
+
+async def test_a_watcher_that_is_woken_while_nothing_happens_leaves_nothing_behind() -> None:
+    feed = Feed()
+    watcher = feed.watch()
+    assert not watcher.take()
+    for _ in range(10):
+        waiting = asyncio.create_task(watcher.wait())
+        await asyncio.sleep(0)
+        watcher.wake()
+        await waiting
+    assert len(watcher._channel._idle) == 1
+    watcher.close()
+    assert not watcher._channel._idle
+
+
+async def test_a_watcher_with_more_to_take_waits_for_its_turn_only() -> None:
+    feed = Feed()
+    start = feed.revision
+    filled(feed, 3, 100 * KIB)
+    resumed, live = feed.watch(start), feed.watch()
+    filled(feed, 2, 100 * KIB)
+    for watcher, batches in ((resumed, 5), (live, 2)):
+        for _ in range(batches):
+            await watcher.wait()
+            assert watcher.take(limit=1)
+        assert not watcher.take()

@@ -183,11 +183,12 @@ def begin(kind: Kind, obj: Any, manager: str, now: Timestamp) -> None:
     Who names none pays for no record.
     """
     check_manager(manager)
-    ownership = Ownership(kind)
+    del obj.metadata.managed_fields[:]
     if manager:
+        ownership = Ownership(kind)
         fields = field_sets.fields_in(descriptor_of(kind), tracked(tree_of(kind, obj)))
         ownership.give(Owner(manager, UPDATE), fields, now)
-    write(obj, ownership)
+        write(obj, ownership)
 
 
 def updated(kind: Kind, old: Any, new: Any, manager: str, now: Timestamp) -> None:

@@ -59,14 +59,21 @@ class Write:
     def compared(self) -> set[bytes]:
         return {compare.key for compare in self.compares}
 
-    def request(self) -> pb.TxnRequest:
-        operations = [op.put(key, value) for key, value in self.puts.items()]
+    def write_into(self, request: pb.TxnRequest) -> None:
+        """Into an empty one, in place: messages that are put into others are copied at each level."""
+        request.compare.extend(self.compares)
+        for key, value in self.puts.items():
+            put = request.success.add().request_put
+            put.key = key
+            put.value = value
         if self.lease:
-            operations[0].request_put.lease = self.lease
-        operations += [op.delete(key) for key in self.deletes]
+            request.success[0].request_put.lease = self.lease
+        for key in self.deletes:
+            request.success.add().request_delete_range.key = key
         # What was compared is read where it does not hold, so that the caller can tell what has changed.
-        reads = [op.read(compare.key) for compare in self.compares if not compare.range_end]
-        return pb.TxnRequest(compare=self.compares, success=operations, failure=reads)
+        for compare in self.compares:
+            if not compare.range_end:
+                request.failure.add().request_range.key = compare.key
 
     def proven_by(self, found: KeyValue) -> bool:
         """Whether the state of its first key proves that the write has happened.
@@ -105,6 +112,8 @@ class Committer:
         self._etcd = etcd
         self._pending: deque[_Pending] = deque()
         self._arrived = asyncio.Event()
+        # Writes of the last group.
+        self._last = 0
 
     async def commit(self, write: Write) -> Outcome:
         """Raises Unavailable or Timeout where it is not known whether the write has happened or will."""
@@ -115,12 +124,17 @@ class Committer:
 
     async def run(self) -> NoReturn:
         while True:
+            # Who comes while nothing is on its way, after one that came so too, is alone, and is not made to wait.
+            alone = not self._pending and self._last == 1
             if not self._pending:
                 self._arrived.clear()
                 await self._arrived.wait()
-            await self._gather()
+            if not alone:
+                await self._gather()
+            group = self._cut()
+            self._last = len(group)
             # One at a time: etcd writes one group of its log to disk at a time too, and the next one grows meanwhile.
-            await self._commit(self._cut())
+            await self._commit(group)
 
     async def _gather(self) -> None:
         """Until nobody joins any more, or the group is full."""
@@ -151,13 +165,17 @@ class Committer:
 
     async def _commit(self, group: list[_Pending]) -> None:
         try:
+            request = pb.TxnRequest()
             if len(group) == 1:
-                request = group[0].write.request()
-                answer = await self._etcd.txn(request.compare, request.success, request.failure)
+                group[0].write.write_into(request)
+                answer = await self._etcd.send_txn(request)
                 answers = [answer]
             else:
-                nested = [op.nested(pending.write.request()) for pending in group]
-                answer = await self._etcd.txn([], nested, _counted(group))
+                for pending in group:
+                    # Its compares decide only about its own operations.
+                    pending.write.write_into(request.success.add().request_txn)
+                request.failure.extend(_counted(group))
+                answer = await self._etcd.send_txn(request)
                 answers = [response.response_txn for response in answer.responses]
         except (errors.Unavailable, errors.Timeout) as error:
             await self._find_out(group, error)

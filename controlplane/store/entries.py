@@ -42,9 +42,16 @@ class Entry:
     # The object as an item of a list, and where its own bytes begin.
     item: bytes
     start: int
-    labels: Mapping[str, str]
     # The kind's selectable fields.
     fields: Mapping[str, str]
+    _labels: Mapping[str, str] | None = field(default=None, init=False)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Read when they are asked for first: most entries meet no selector of labels."""
+        if self._labels is None:
+            self._labels = dict(self.message().metadata.labels)
+        return self._labels
 
     @property
     def sent(self) -> bytes:
@@ -58,19 +65,9 @@ class Entry:
 
 def make(kind: Kind, key: str, stored: bytes, revision: int) -> Entry:
     """The entry of an object as etcd has it."""
-    message: Any = kind.message.FromString(stored)
     framed = wire.item(wire.stamp(stored, revision))
     start = wire.item_start(framed)
-    return Entry(
-        kind,
-        key,
-        key.rpartition("/")[0],
-        revision,
-        framed,
-        start,
-        dict(message.metadata.labels),
-        Fields(kind, framed, start),
-    )
+    return Entry(kind, key, key.rpartition("/")[0], revision, framed, start, Fields(kind, framed, start))
 
 
 @dataclass(slots=True, eq=False)

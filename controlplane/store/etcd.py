@@ -127,6 +127,10 @@ class Etcd:
     ) -> pb.TxnResponse:
         """Does `success` if all of `compares` hold, else `failure`, in one revision. At most 128 of each."""
         request = pb.TxnRequest(compare=compares, success=success, failure=failure)
+        return await self.send_txn(request, timeout=timeout)
+
+    async def send_txn(self, request: pb.TxnRequest, *, timeout: float = WRITE_TIMEOUT) -> pb.TxnResponse:
+        """As `txn`, of a request that is put together already."""
         return await self._write(lambda member: member.kv.Txn(request, timeout=timeout))
 
     def watch(self, key: bytes, range_end: bytes = b"", *, start_revision: int = 0) -> AsyncGenerator[Batch, None]:

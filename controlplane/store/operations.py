@@ -42,11 +42,6 @@ def read(key: bytes) -> pb.RequestOp:
     return pb.RequestOp(request_range=pb.RangeRequest(key=key))
 
 
-def nested(request: pb.TxnRequest) -> pb.RequestOp:
-    """A transaction inside another: its compares decide only about its own operations."""
-    return pb.RequestOp(request_txn=request)
-
-
 def prefix_end(prefix: bytes) -> bytes:
     """The end of the range of all keys that begin with `prefix`."""
     stem = prefix.rstrip(b"\xff")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 
 from podwire.errors import FieldError
 
@@ -19,22 +19,38 @@ _NANOS: Final = 1_000_000_000
 
 def impossible_times(message: Any, path: str = "") -> Iterator[FieldError]:
     """Every Timestamp in `message` that is no time. Looks only where the type has one, so that most cost nothing."""
-    for field in _fields_with_times(message.DESCRIPTOR):
-        inner = f"{path}.{field.json_name}" if path else field.json_name
-        if field.is_repeated:
-            for number, item in enumerate(getattr(message, field.name)):
-                yield from impossible_times(item, f"{inner}[{number}]")
-        elif message.HasField(field.name):
-            value = getattr(message, field.name)
-            if value.DESCRIPTOR.full_name != _TIMESTAMP:
-                yield from impossible_times(value, inner)
+    for name, json_name, is_repeated, is_time in _fields_with_times(message.DESCRIPTOR):
+        if is_repeated:
+            for number, item in enumerate(getattr(message, name)):
+                yield from impossible_times(item, f"{_below(path, json_name)}[{number}]")
+        elif message.HasField(name):
+            value = getattr(message, name)
+            if not is_time:
+                yield from impossible_times(value, _below(path, json_name))
             elif not (_FIRST_SECOND <= value.seconds <= _LAST_SECOND and 0 <= value.nanos < _NANOS):
-                yield FieldError(inner, "must be a time between the years 1 and 9999")
+                yield FieldError(_below(path, json_name), "must be a time between the years 1 and 9999")
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+class _Field(NamedTuple):
+    """What is asked of a field with every request: a descriptor takes ten times as long to answer."""
+
+    name: str
+    json_name: str
+    is_repeated: bool
+    is_time: bool
 
 
 @cache
-def _fields_with_times(descriptor: Descriptor) -> tuple[FieldDescriptor, ...]:
-    return tuple(field for field in descriptor.fields if _has_time(field.message_type, frozenset()))
+def _fields_with_times(descriptor: Descriptor) -> tuple[_Field, ...]:
+    return tuple(
+        _Field(field.name, field.json_name, field.is_repeated, inner.full_name == _TIMESTAMP)
+        for field in descriptor.fields
+        if (inner := field.message_type) is not None and _has_time(inner, frozenset())
+    )
 
 
 def _has_time(descriptor: Descriptor | None, seen: frozenset[str]) -> bool:

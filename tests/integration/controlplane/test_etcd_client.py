@@ -74,8 +74,8 @@ async def test_a_transaction_does_one_branch_and_says_which(etcd: Etcd) -> None:
 async def test_nested_transactions_fail_alone(etcd: Etcd) -> None:
     await etcd.put(b"/nested/taken", b"")
     requests = [
-        op.nested(_create(b"/nested/taken")),
-        op.nested(_create(b"/nested/free")),
+        pb.RequestOp(request_txn=_create(b"/nested/taken")),
+        pb.RequestOp(request_txn=_create(b"/nested/free")),
     ]
     answer = await etcd.txn([], requests)
     assert [response.response_txn.succeeded for response in answer.responses] == [False, True]

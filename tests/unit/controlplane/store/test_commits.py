@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 from controlplane.store import operations as op
@@ -20,8 +19,8 @@ class Transactions:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
-    async def txn(self, compares: Sequence[Any], success: Sequence[Any], failure: Sequence[Any] = ()) -> Any:
-        nested = [operation for operation in success if operation.HasField("request_txn")]
+    async def send_txn(self, request: pb.TxnRequest) -> Any:
+        nested = [operation for operation in request.success if operation.HasField("request_txn")]
         self.writes.append(max(1, len(nested)))
         self.asked.set()
         await self.may_answer.wait()
@@ -63,4 +62,19 @@ async def test_writes_gather_while_a_transaction_is_on_its_way() -> None:
         etcd.may_answer.set()
         assert all(await asyncio.gather(first, *others))
     assert etcd.writes == [1, 3]
+    running.cancel()
+
+
+async def test_a_write_that_comes_alone_as_the_one_before_it_did_is_not_made_to_wait_for_others() -> None:
+    etcd: Any = Transactions()
+    committer = Committer(etcd)
+    running = asyncio.create_task(committer.run())
+    async with asyncio.timeout(20):
+        assert await committed_after(0, committer, 0)
+        etcd.asked.clear()
+        second = asyncio.create_task(committed_after(0, committer, 1))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert etcd.asked.is_set()
+        assert await second
     running.cancel()

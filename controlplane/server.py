@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import stat
 import uuid
 from collections.abc import Iterator
@@ -181,6 +182,9 @@ class Replica:
 
 async def serve(settings: ApiSettings) -> None:
     """Serves the API until it is cancelled."""
+    # A descriptor a connection: the 1,024 that processes usually begin with end at a thousand agents.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     async with Etcd.connect(settings.etcd.endpoints, tls=settings.etcd.tls) as etcd:
         await Replica(settings, etcd).run()
 

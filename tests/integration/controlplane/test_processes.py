@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import grpc.aio
@@ -74,7 +75,8 @@ async def running_pair(etcd_server: EtcdServer) -> AsyncIterator[Pair]:
     with tempfile.TemporaryDirectory(prefix="podwire-") as folder:
         tls, port = certificates(Path(folder), "ours"), free_port_run(5)
         process = ApiProcess(etcd_server.url, Path(folder), *options(port, tls), metrics_port=port + 3)
-        await process.start()
+        with few_descriptors():
+            await process.start()
         pair = Pair(process, port, tls)
         try:
             for number in range(2):
@@ -83,6 +85,17 @@ async def running_pair(etcd_server: EtcdServer) -> AsyncIterator[Pair]:
             yield pair
         finally:
             await process.kill(signal.SIGTERM)
+
+
+@contextmanager
+def few_descriptors() -> Iterator[None]:
+    """What is started in here begins with the limit that processes usually have."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, most), most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (now, most))
 
 
 async def serves(client: Client, process: ApiProcess) -> None:
@@ -142,6 +155,14 @@ async def test_logs_come_from_an_agent_that_the_other_process_has(pair: Pair) ->
             owner.create_task(serve())
             request = v1.LogsRequest(namespace="processes", name="web")
             assert [chunk async for chunk in client.pods.logs(request)] == [b"hello\n"]
+
+
+async def test_connections_are_limited_by_what_the_system_allows_and_not_by_what_processes_begin_with(
+    pair: Pair,
+) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for number in range(2):
+        assert resource.prlimit(pair.pid_of(number), resource.RLIMIT_NOFILE) == (most, most)
 
 
 async def test_a_killed_process_costs_its_clients_a_connection_and_the_others_nothing(pair: Pair) -> None:

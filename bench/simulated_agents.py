@@ -51,6 +51,14 @@ class Counter:
             print(f"ready {self._stored}", flush=True)
 
 
+class _Outgoing:
+    """The statuses that a session has to send, by the pod's uid."""
+
+    def __init__(self) -> None:
+        self.updates: dict[str, v1.PodStatusUpdate] = {}
+        self.due = asyncio.Event()
+
+
 class SimulatedAgent:
     def __init__(self, name: str, client: Client, counter: Counter, *, bare: bool) -> None:
         self.name = name
@@ -59,8 +67,7 @@ class SimulatedAgent:
         self._counter = counter
         self._pods: Informer[v1.Pod] = Informer(client.pods, field_selector=f"spec.nodeName={self.name}")
         self._pods.add_handler(self._changed)
-        self._updates: dict[str, v1.PodStatusUpdate] = {}
-        self._due = asyncio.Event()
+        self._outgoing = _Outgoing()
         self.connected = asyncio.Event()
 
     async def run(self) -> NoReturn:
@@ -80,11 +87,13 @@ class SimulatedAgent:
     async def _session(self) -> NoReturn:
         lease_id = 0
         while True:
+            # Of its own: gRPC reads on from the last session's messages for a moment after that has ended.
+            self._outgoing = _Outgoing()
             call = self._client.channel.stream_stream(
                 SESSION,
                 request_serializer=v1.AgentMessage.SerializeToString,
                 response_deserializer=v1.ControlMessage.FromString,
-            )(self._messages(lease_id))
+            )(self._messages(lease_id, self._outgoing))
             try:
                 async for message in call:
                     match message.WhichOneof("message"):
@@ -93,29 +102,29 @@ class SimulatedAgent:
                             if not self._bare:
                                 await self._pods.wait_synced()
                             self.connected.set()
+                            # What the last session had on its way may be lost.
+                            for pod in self._pods.values():
+                                self._changed("", None, pod)
                         case "statuses":
                             self._counter.add(sum(not result.reason for result in message.statuses.results))
             except grpc.aio.AioRpcError as error:
                 print(f"session of {self.name} lost: {error.details()}", file=sys.stderr)
             await asyncio.sleep(_AGAIN_SECONDS)
-            # What was on its way may be lost.
-            for pod in self._pods.values():
-                self._changed("", None, pod)
 
-    async def _messages(self, lease_id: int) -> AsyncIterator[v1.AgentMessage]:
+    async def _messages(self, lease_id: int, outgoing: _Outgoing) -> AsyncIterator[v1.AgentMessage]:
         yield v1.AgentMessage(hello=v1.Hello(node_name=self.name, instance=self.name, lease_id=lease_id))
         loop = asyncio.get_running_loop()
         next_beat = loop.time()
         while True:
             try:
                 async with asyncio.timeout_at(next_beat):
-                    await self._due.wait()
+                    await outgoing.due.wait()
             except TimeoutError:
                 next_beat += _HEARTBEAT_SECONDS
                 yield v1.AgentMessage(heartbeat=v1.Heartbeat())
                 continue
-            self._due.clear()
-            updates, self._updates = self._updates, {}
+            outgoing.due.clear()
+            updates, outgoing.updates = outgoing.updates, {}
             yield v1.AgentMessage(statuses=v1.StatusBatch(updates=updates.values()))
 
     async def _read_and_drop(self, service: str) -> NoReturn:
@@ -138,8 +147,8 @@ class SimulatedAgent:
             phase="Running", pod_ip="198.51.100.1", conditions=[v1.PodCondition(type="Ready", status="True")]
         )
         update = v1.PodStatusUpdate(namespace=meta.namespace, name=meta.name, uid=meta.uid, status=status)
-        self._updates[meta.uid] = update
-        self._due.set()
+        self._outgoing.updates[meta.uid] = update
+        self._outgoing.due.set()
 
 
 async def run(count: int, endpoint: str, certificates: Path, statuses: int, *, bare: bool) -> None:

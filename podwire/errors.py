@@ -434,6 +434,8 @@ _CODES: Final[Mapping[int, grpc.StatusCode]] = {code.value[0]: code for code in 
 
 # What gRPC itself says of messages and metadata beyond its limits, at either end: it has no other status for them.
 _TOO_LARGE: Final = ("message larger than max", "metadata size exceeds")
+# What grpc.aio says at the client's end of a write that the end of the call has overtaken.
+_OVERTAKEN: Final = "Internal error from Core"
 
 
 def from_rpc_error(error: grpc.RpcError) -> PodwireError:
@@ -449,4 +451,6 @@ def from_rpc_error(error: grpc.RpcError) -> PodwireError:
     details: str = error.details() or code.name.lower()
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and any(words in details for words in _TOO_LARGE):
         return TooLarge(f"the request or its answer is larger than gRPC is set to carry: {details}")
+    if code is grpc.StatusCode.INTERNAL and details == _OVERTAKEN:
+        return Unavailable("the call ended while it was written to")
     return from_status(status_pb2.Status(code=code.value[0], message=details))

@@ -78,7 +78,9 @@ class SimulatedAgent:
 
     async def _session(self) -> NoReturn:
         while True:
-            call: Any = AgentsStub(self._client.channel).Session(self._messages())
+            # Of its own: gRPC reads on from the last session's messages for a moment after that has ended.
+            self._statuses = asyncio.Queue()
+            call: Any = AgentsStub(self._client.channel).Session(self._messages(self._statuses))
             try:
                 async for message in call:
                     if message.WhichOneof("message") == "welcome":
@@ -93,12 +95,12 @@ class SimulatedAgent:
             self.has_session.clear()
             await asyncio.sleep(0.1)
 
-    async def _messages(self) -> AsyncIterator[v1.AgentMessage]:
+    async def _messages(self, statuses: asyncio.Queue[v1.PodStatusUpdate]) -> AsyncIterator[v1.AgentMessage]:
         yield v1.AgentMessage(hello=v1.Hello(node_name=self.node_name, instance=f"{self.node_name}-{id(self)}"))
         while True:
             try:
                 async with asyncio.timeout(0.5):
-                    update = await self._statuses.get()
+                    update = await statuses.get()
             except TimeoutError:
                 yield v1.AgentMessage(heartbeat=v1.Heartbeat())
             else:

@@ -4,6 +4,7 @@ from base64 import b64encode
 from urllib.parse import quote
 
 import grpc
+import grpc.aio
 import pytest
 from google.rpc import code_pb2, status_pb2
 
@@ -80,3 +81,9 @@ def test_of_very_many_fields_the_last_ones_are_counted() -> None:
     assert str(invalid.errors[-1]) == f"and {5_001 - len(invalid.errors)} more"
     assert list(conflict.owners[:-1]) == conflicts[: len(conflict.owners) - 1]
     assert conflict.owners[-1] == errors.FieldOwner(f"and {5_001 - len(conflict.owners)} more", "")
+
+
+def test_a_write_that_the_end_of_its_call_has_overtaken_is_no_fault_of_the_server() -> None:
+    metadata = grpc.aio.Metadata()
+    error = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, metadata, metadata, "Internal error from Core")
+    assert isinstance(errors.from_rpc_error(error), errors.Unavailable)

@@ -40,6 +40,11 @@ class Claim:
     text: str
 
 
+def allocates(kind: Kind) -> bool:
+    """Whether objects of that kind hold anything."""
+    return kind is kinds.SERVICE or kind is kinds.NODE
+
+
 def claims(kind: Kind, obj: Any) -> list[Claim]:
     """Everything that `obj` holds."""
     if kind is kinds.SERVICE:

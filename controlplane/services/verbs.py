@@ -41,18 +41,30 @@ async def answer_errors(context: Context, method: str, call: Awaitable[Any]) -> 
     """What `call` gives, or its error as the call's status. The one place where unknown errors become INTERNAL."""
     try:
         return await call
-    except errors.PodwireError as known:
-        status = errors.to_grpc_status(known)
+    except Exception as error:
+        status = _status_of(error, method)
+    await _abort(context, method, status)
+    return None
+
+
+def _status_of(error: Exception, method: str) -> Any | None:
+    """What the client is told; None where it is gone."""
+    if isinstance(error, errors.PodwireError):
         # The error and the call's frames refer to each other: gRPC ends a call that was cut once nothing refers to it
         # any more, and that must not wait until Python collects garbage.
-        known.__traceback__ = known.__context__ = None
-    except grpc.aio.InternalError as gone:
+        error.__traceback__ = error.__context__ = None
+        return errors.to_grpc_status(error)
+    if isinstance(error, grpc.aio.InternalError):
         # gRPC's answer to a write on a call whose client went away in this very moment.
-        log.debug("client gone", method=method, error=str(gone))
+        log.debug("client gone", method=method, error=str(error))
         return None
-    except Exception:
-        log.exception("request failed for a reason that nobody foresaw", method=method)
-        status = errors.to_grpc_status(errors.Internal(f"{method} failed inside the server: its log says why"))
+    log.exception("request failed for a reason that nobody foresaw", method=method)
+    return errors.to_grpc_status(errors.Internal(f"{method} failed inside the server: its log says why"))
+
+
+async def _abort(context: Context, method: str, status: Any | None) -> None:
+    if status is None:
+        return
     try:
         await context.abort_with_status(status)
     except grpc.aio.InternalError as gone:
@@ -62,12 +74,14 @@ async def answer_errors(context: Context, method: str, call: Awaitable[Any]) -> 
 def unary(method: str, request_type: Any, handle: Unary) -> grpc.RpcMethodHandler[Any, Any]:
     """A method whose request is parsed, and whose answer is bytes already."""
 
-    async def respond(data: bytes, context: Context) -> bytes:
-        async def call() -> bytes:
+    async def respond(data: bytes, context: Context) -> bytes | None:
+        # As `answer_errors`, without two coroutines more for each call.
+        try:
             return await handle(parse(request_type, data), context)
-
-        answer: bytes = await answer_errors(context, method, call())
-        return answer
+        except Exception as error:
+            status = _status_of(error, method)
+        await _abort(context, method, status)
+        return None
 
     return grpc.unary_unary_rpc_method_handler(respond)
 

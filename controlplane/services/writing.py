@@ -23,7 +23,7 @@ import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from controlplane.services import deletion_plan, lifecycle
-from controlplane.services.allocation import Allocator, claims
+from controlplane.services.allocation import Allocator, allocates, claims
 from controlplane.services.callers import Fence
 from controlplane.services.event_leases import EventLeases
 from controlplane.store import entries, keys, wire
@@ -97,19 +97,20 @@ class Writer:
         for _ in range(_ATTEMPTS):
             key = key_of(obj)
             etcd_key = keys.object_key(kind, key)
-            new = lifecycle.copy_of(obj)
+            # Another attempt allocates anew.
+            new = lifecycle.copy_of(obj) if allocates(kind) else obj
             self._allocator.assign(kind, None, new, avoid)
             stored = _encode(kind, key, new)
             taken = [claim.key for claim in claims(kind, new)]
-            compares = [op.absent(etcd_key), *map(op.absent, taken)]
+            compares = [op.absent(etcd_key), *map(op.absent, taken), *_compares(demands)]
             if namespace is not None:
                 compares.append(op.unchanged(_namespace_key(namespace), namespace.revision))
             owner = f"{kind.singular} {key}".encode()
-            puts = {etcd_key: stored, **dict.fromkeys(taken, owner)}
-            write = Write([*compares, *_compares(demands)], puts)
+            write = Write(compares, {etcd_key: stored, **dict.fromkeys(taken, owner)})
             outcome = await self._commit(kind, _checks(write) if dry_run else write)
             if outcome.succeeded:
-                obj.CopyFrom(new)
+                if new is not obj:
+                    obj.CopyFrom(new)
                 return Written(stored if dry_run else wire.stamp(stored, outcome.revision))
             self._refuse_fenced(demands, outcome)
             if etcd_key in outcome.found and generated:

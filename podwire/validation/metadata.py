@@ -7,6 +7,7 @@ from typing import Final
 
 from podwire import kinds, v1
 from podwire.kinds import Kind
+from podwire.label_syntax import is_key, is_value
 from podwire.propagation import FOREGROUND_FINALIZER, ORPHAN_FINALIZER
 from podwire.validation import names
 from podwire.validation.problems import Problems, forbidden, invalid, required, too_long, unsupported
@@ -63,13 +64,16 @@ def _finalizers(path: str, finalizers: Sequence[str]) -> Problems:
 
 def labels(path: str, values: Mapping[str, str]) -> Problems:
     for key, value in sorted(values.items()):
-        yield from names.qualified_name(path, key)
-        yield from names.label_value(f"{path}[{key}]", value)
+        # Most are right, and to ask that first takes a third of the time.
+        if not (is_key(key) and is_value(value)):
+            yield from names.qualified_name(path, key)
+            yield from names.label_value(f"{path}[{key}]", value)
 
 
 def _annotations(path: str, values: Mapping[str, str]) -> Problems:
     for key in sorted(values):
-        yield from names.qualified_name(path, key.lower())
+        if not is_key(key.lower()):
+            yield from names.qualified_name(path, key.lower())
     if sum(len(key) + len(value.encode()) for key, value in values.items()) > _MOST_ANNOTATIONS:
         yield too_long(path, f"may not be more than {_MOST_ANNOTATIONS} bytes in all")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import stat
@@ -107,6 +108,7 @@ class Replica:
                 owner.create_task(work, name=name)
             try:
                 await self.cache.wait_synced()
+                _look_for_garbage_less_often()
                 await self._ensure_default_namespace()
                 server = server or self._server()
                 for service in ("", *_service_names()):
@@ -191,6 +193,17 @@ async def serve(settings: ApiSettings) -> None:
 
 def _service_names() -> list[str]:
     return [*(kind.service for kind in kinds.KINDS), AGENTS_SERVICE, CLUSTER_SERVICE]
+
+
+def _look_for_garbage_less_often() -> None:
+    """Not among what is there from the start, and not after every 700 objects.
+
+    Requests leave no cycles behind, but each look takes the longer the more there is: a sixth of the time while a
+    thousand agents connected.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _new_uid() -> str:

@@ -50,7 +50,8 @@ class Session:
         self._broker = broker
         self._silence = silence
         self._outgoing: asyncio.Queue[v1.ControlMessage] = asyncio.Queue()
-        self._heard = asyncio.Event()
+        self._heard_at = asyncio.get_running_loop().time()
+        self._renewal_due = asyncio.Event()
         # The last status of each pod that is not stored yet, by uid, and the batches that wait for their answer.
         self._updates: dict[str, v1.PodStatusUpdate] = {}
         self._batches: list[v1.StatusBatch] = []
@@ -73,6 +74,7 @@ class Session:
                     owner.create_task(work, name=f"session {self.node_name}: {name}")
                     for name, work in {
                         "speak": self._speak(write),
+                        "notice silence": self._notice_silence(),
                         "renew": self._renew(),
                         "store": self._store(),
                         "guard": self._guard(),
@@ -92,15 +94,11 @@ class Session:
         await self._ended
 
     async def _listen(self, incoming: AsyncIterator[v1.AgentMessage]) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(self._silence):
-                    message = await anext(incoming, None)
-            except TimeoutError:
-                raise errors.Unavailable(f"no heartbeat came for {self._silence:g} s") from None
-            if message is None:
-                return
-            self._heard.set()
+        loop, lease = asyncio.get_running_loop(), self._lease
+        async for message in incoming:
+            self._heard_at = loop.time()
+            if lease.remaining < lease.ttl * 2 / 3:
+                self._renewal_due.set()
             match message.WhichOneof("message"):
                 case "heartbeat":
                     self.send(v1.ControlMessage(heartbeat=message.heartbeat))
@@ -113,6 +111,15 @@ class Session:
                 case _:
                     raise errors.Invalid("a session begins with one hello, and has no message of this kind after it")
 
+    async def _notice_silence(self) -> NoReturn:
+        """Looks as often as silence would last: a timer for each message is too much for a thousand agents."""
+        loop = asyncio.get_running_loop()
+        while True:
+            left = self._heard_at + self._silence - loop.time()
+            if left <= 0:
+                raise errors.Unavailable(f"no heartbeat came for {self._silence:g} s")
+            await asyncio.sleep(left)
+
     async def _speak(self, write: Any) -> NoReturn:
         while True:
             await write(await self._outgoing.get())
@@ -123,15 +130,13 @@ class Session:
         A replica that cannot do so in time lets the agent go while there is time for another to do it.
         """
         while True:
-            self._heard.clear()
-            await self._heard.wait()
-            if self._lease.remaining >= self._lease.ttl * 2 / 3:
-                continue
+            await self._renewal_due.wait()
             try:
                 async with asyncio.timeout(self._lease.remaining - _MOVING_SECONDS):
                     await self._renewals.renew(self._lease)
             except TimeoutError:
                 raise errors.Unavailable("etcd does not answer this replica: go on with another one") from None
+            self._renewal_due.clear()
 
     async def _store(self) -> NoReturn:
         """Stores what has come: while a write is on its way the last status of each pod replaces those before it."""

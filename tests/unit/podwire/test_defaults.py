@@ -208,3 +208,19 @@ def test_applying_defaults_twice_changes_nothing(kind: kinds.Kind, data: st.Data
     once.CopyFrom(message)
     apply_defaults(kind, message)
     assert message == once
+
+
+def test_pods_of_one_spec_get_the_same_defaults_and_nothing_of_what_becomes_of_each_other() -> None:
+    sent = v1.Pod(spec=v1.PodSpec(containers=[v1.Container(name="main", image="web:1")]))
+    pods = [v1.Pod(), v1.Pod()]
+    for pod in pods:
+        pod.CopyFrom(sent)
+        apply_defaults(kinds.POD, pod)
+        assert pod.spec.containers[0].image_pull_policy == "IfNotPresent"
+        assert pod.status.qos_class == "BestEffort"
+        pod.spec.node_name = "node1"
+    pods[0].spec.restart_policy = "Never"
+    third = v1.Pod()
+    third.CopyFrom(sent)
+    apply_defaults(kinds.POD, third)
+    assert (third.spec.restart_policy, third.spec.node_name) == ("Always", "")

@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 
 # Seconds before its lease ends that an agent needs to begin a session with another replica.
 _MOVING_SECONDS: Final = 1.5
+# And how long etcd is waited for at least: where heartbeats are late because this replica is busy, etcd is not to blame,
+# and agents that are sent away would only make it busier.
+_RENEWAL_SECONDS: Final = 1.5
 
 
 class Session:
@@ -132,7 +135,7 @@ class Session:
         while True:
             await self._renewal_due.wait()
             try:
-                async with asyncio.timeout(self._lease.remaining - _MOVING_SECONDS):
+                async with asyncio.timeout(max(_RENEWAL_SECONDS, self._lease.remaining - _MOVING_SECONDS)):
                     await self._renewals.renew(self._lease)
             except TimeoutError:
                 raise errors.Unavailable("etcd does not answer this replica: go on with another one") from None

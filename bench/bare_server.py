@@ -23,6 +23,7 @@ import grpc
 import grpc.aio
 import uvloop
 
+from controlplane.event_loop import Loop
 from controlplane.store import keys, wire
 from controlplane.store import operations as op
 from controlplane.store.commits import Committer, Write
@@ -144,7 +145,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     for name in ("ca", "cert", "key"):
         parser.add_argument(f"--tls-{name}", type=Path, required=True)
-    uvloop.run(serve(parser.parse_args()))
+    uvloop.run(serve(parser.parse_args()), loop_factory=Loop)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import uvloop
-
 from controlplane import elected, logging
 from controlplane.election import LockedError
+from controlplane.event_loop import Loop
 from controlplane.settings import (
     POD_CIDR,
     SERVICE_CIDR,
@@ -66,7 +65,7 @@ def main() -> None:
                 # The role is the first argument; the children get the others, and so the same settings.
                 asyncio.run(supervise(children, arguments[1:]))
         else:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            with asyncio.Runner(loop_factory=Loop) as runner:
                 runner.run(_until_stopped(_RUN[options.role](settings)))
     except (LockedError, AddressTakenError) as wrong:
         sys.exit(f"podwire-controlplane: {wrong}")

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 # Seconds before its lease ends that an agent needs to begin a session with another replica.
 _MOVING_SECONDS: Final = 1.5
-# And how long etcd is waited for at least: where heartbeats are late because this replica is busy, etcd is not to blame,
+# And how long etcd is waited for at least: where heartbeats are late since this replica is busy, etcd is not to blame,
 # and agents that are sent away would only make it busier.
 _RENEWAL_SECONDS: Final = 1.5
 

@@ -1,0 +1,51 @@
+"""The loop takes all of gRPC's bytes in one turn, and knows which reader is gRPC's."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from controlplane.event_loop import take_all
+
+# In a process of its own, whose only loop it is: says how often gRPC's reader was run by way of the repair.
+PROGRAM = """
+import asyncio, sys
+import grpc.aio
+from controlplane import event_loop
+
+runs = []
+taken = event_loop.take_all
+event_loop.take_all = lambda pair, handle: (runs.append(1), taken(pair, handle))
+
+async def main():
+    async with grpc.aio.insecure_channel(f"unix:{sys.argv[1]}") as channel:
+        try:
+            await channel.unary_unary("/none/None")(b"", timeout=5)
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+    print(len(runs))
+
+with asyncio.Runner(loop_factory=event_loop.Loop) as runner:
+    runner.run(main())
+"""
+
+
+def test_all_bytes_are_taken_for_one_run_of_the_reader() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        for told in (1, 2, 100):
+            theirs.send(b"\0" * told)
+            read: list[bytes] = []
+            take_all(ours, lambda: read.append(ours.recv(1)))
+            assert read == [b"\0"]
+            assert ours.fileno() >= 0 and theirs.send(b"x") == 1 and ours.recv(10) == b"x"
+
+
+def test_the_reader_of_this_release_of_grpc_is_known(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", PROGRAM, str(tmp_path / "s")]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0

@@ -96,17 +96,17 @@ class Owners:
                 await writing.delete(self._shared.client.kind(kind), obj, policy=policy, unchanged=True)
 
     async def _let_go(self, kind: Kind, owner: Any) -> None:
-        """Takes off every reference to `owner`, and its finalizer once the API shows none."""
+        """Takes off every reference to `owner` that the API shows now, then its finalizer.
+
+        What comes to be owned after that goes with its owner gone: otherwise whoever makes such objects without end would
+        keep the owner for ever.
+        """
         found = await self._find_dependents(kind, owner)
 
         async def detach(dependent: tuple[Kind, Any]) -> None:
             await self._set_owners(*dependent, dependents.without(dependent[1], owner.metadata.uid))
 
         await writing.each(found, detach)
-        if found:
-            # Others may have come meanwhile.
-            self._reconciler.queue.add((kind.name, key_of(owner)))
-            return
         await self._remove_finalizer(kind, owner, ORPHAN_FINALIZER)
 
     async def _delete_dependents(self, kind: Kind, owner: Any) -> None:

@@ -98,8 +98,8 @@ class Owners:
     async def _let_go(self, kind: Kind, owner: Any) -> None:
         """Takes off every reference to `owner` that the API shows now, then its finalizer.
 
-        What comes to be owned after that goes with its owner gone: otherwise whoever makes such objects without end would
-        keep the owner for ever.
+        What comes to be owned after that goes with its owner gone: otherwise whoever makes such objects without end
+        would keep the owner for ever.
         """
         found = await self._find_dependents(kind, owner)
 

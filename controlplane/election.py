@@ -1,8 +1,8 @@
 """Who acts: of all schedulers (and of all controllers) of a cluster, the one whose key stands in etcd.
 
 The key `/podwire/elections/<role>` lives under the holder's lease. Two things keep a second one from acting beside it.
-The holder stops by itself no later than its lease may have expired, counted on its own monotonic clock from the moment
-the last renewal was sent. And every write it makes names the key and its create revision, which the store compares in
+The holder stops by itself a tenth of a life before its lease may have expired, counted on its own monotonic clock from
+the moment the last renewal was sent. And every write it makes names the key and its create revision, which the store compares in
 the write's transaction: a holder that was frozen and comes to too late writes nothing (errors.Fenced).
 
 A candidate that is killed leaves its key behind until the lease expires. Its successor in the same run folder does not

@@ -6,7 +6,7 @@ import warnings
 from podwire.v1 import agents_pb2 as podwire_dot_v1_dot_agents__pb2
 from podwire.v1 import pod_pb2 as podwire_dot_v1_dot_pod__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,7 +26,7 @@ if _version_not_supported:
     )
 
 
-class AgentsStub:
+class AgentsStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -47,7 +47,7 @@ class AgentsStub:
                 _registered_method=True)
 
 
-class AgentsServicer:
+class AgentsServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Session(self, request_iterator, context):
@@ -86,7 +86,7 @@ def add_AgentsServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class Agents:
+class Agents(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

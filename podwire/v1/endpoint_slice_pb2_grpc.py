@@ -6,7 +6,7 @@ import warnings
 from podwire.v1 import endpoint_slice_pb2 as podwire_dot_v1_dot_endpoint__slice__pb2
 from podwire.v1 import meta_pb2 as podwire_dot_v1_dot_meta__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,7 +26,7 @@ if _version_not_supported:
     )
 
 
-class EndpointSlicesStub:
+class EndpointSlicesStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -82,7 +82,7 @@ class EndpointSlicesStub:
                 _registered_method=True)
 
 
-class EndpointSlicesServicer:
+class EndpointSlicesServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Create(self, request, context):
@@ -195,7 +195,7 @@ def add_EndpointSlicesServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class EndpointSlices:
+class EndpointSlices(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

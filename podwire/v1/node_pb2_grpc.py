@@ -6,7 +6,7 @@ import warnings
 from podwire.v1 import meta_pb2 as podwire_dot_v1_dot_meta__pb2
 from podwire.v1 import node_pb2 as podwire_dot_v1_dot_node__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,7 +26,7 @@ if _version_not_supported:
     )
 
 
-class NodesStub:
+class NodesStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -87,7 +87,7 @@ class NodesStub:
                 _registered_method=True)
 
 
-class NodesServicer:
+class NodesServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Create(self, request, context):
@@ -211,7 +211,7 @@ def add_NodesServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class Nodes:
+class Nodes(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod
@@ -485,7 +485,7 @@ class Nodes:
             _registered_method=True)
 
 
-class NodeSessionsStub:
+class NodeSessionsStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -511,7 +511,7 @@ class NodeSessionsStub:
                 _registered_method=True)
 
 
-class NodeSessionsServicer:
+class NodeSessionsServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Get(self, request, context):
@@ -559,7 +559,7 @@ def add_NodeSessionsServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class NodeSessions:
+class NodeSessions(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

@@ -6,7 +6,7 @@ import warnings
 from podwire.v1 import meta_pb2 as podwire_dot_v1_dot_meta__pb2
 from podwire.v1 import replica_set_pb2 as podwire_dot_v1_dot_replica__set__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,7 +26,7 @@ if _version_not_supported:
     )
 
 
-class ReplicaSetsStub:
+class ReplicaSetsStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -87,7 +87,7 @@ class ReplicaSetsStub:
                 _registered_method=True)
 
 
-class ReplicaSetsServicer:
+class ReplicaSetsServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Create(self, request, context):
@@ -211,7 +211,7 @@ def add_ReplicaSetsServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class ReplicaSets:
+class ReplicaSets(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

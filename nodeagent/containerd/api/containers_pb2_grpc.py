@@ -6,7 +6,7 @@ import warnings
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from nodeagent.containerd.api import containers_pb2 as nodeagent_dot_containerd_dot_api_dot_containers__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,7 +26,7 @@ if _version_not_supported:
     )
 
 
-class ContainersStub:
+class ContainersStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -62,7 +62,7 @@ class ContainersStub:
                 _registered_method=True)
 
 
-class ContainersServicer:
+class ContainersServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Get(self, request, context):
@@ -131,7 +131,7 @@ def add_ContainersServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class Containers:
+class Containers(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

@@ -6,7 +6,7 @@ import warnings
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from nodeagent.containerd.api import events_pb2 as nodeagent_dot_containerd_dot_api_dot_events__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,7 +26,7 @@ if _version_not_supported:
     )
 
 
-class EventsStub:
+class EventsStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -47,7 +47,7 @@ class EventsStub:
                 _registered_method=True)
 
 
-class EventsServicer:
+class EventsServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Publish(self, request, context):
@@ -83,7 +83,7 @@ def add_EventsServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class Events:
+class Events(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

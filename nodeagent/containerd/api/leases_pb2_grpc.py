@@ -6,7 +6,7 @@ import warnings
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from nodeagent.containerd.api import leases_pb2 as nodeagent_dot_containerd_dot_api_dot_leases__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,7 +26,7 @@ if _version_not_supported:
     )
 
 
-class LeasesStub:
+class LeasesStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -52,7 +52,7 @@ class LeasesStub:
                 _registered_method=True)
 
 
-class LeasesServicer:
+class LeasesServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Create(self, request, context):
@@ -99,7 +99,7 @@ def add_LeasesServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class Leases:
+class Leases(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

@@ -6,7 +6,7 @@ import warnings
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from nodeagent.containerd.api import snapshots_pb2 as nodeagent_dot_containerd_dot_api_dot_snapshots__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,7 +26,7 @@ if _version_not_supported:
     )
 
 
-class SnapshotsStub:
+class SnapshotsStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -57,7 +57,7 @@ class SnapshotsStub:
                 _registered_method=True)
 
 
-class SnapshotsServicer:
+class SnapshotsServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Prepare(self, request, context):
@@ -115,7 +115,7 @@ def add_SnapshotsServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class Snapshots:
+class Snapshots(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

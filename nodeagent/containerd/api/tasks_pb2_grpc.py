@@ -6,7 +6,7 @@ import warnings
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from nodeagent.containerd.api import tasks_pb2 as nodeagent_dot_containerd_dot_api_dot_tasks__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,7 +26,7 @@ if _version_not_supported:
     )
 
 
-class TasksStub:
+class TasksStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -87,7 +87,7 @@ class TasksStub:
                 _registered_method=True)
 
 
-class TasksServicer:
+class TasksServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Create(self, request, context):
@@ -211,7 +211,7 @@ def add_TasksServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class Tasks:
+class Tasks(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

@@ -2,8 +2,8 @@
 
 The key `/podwire/elections/<role>` lives under the holder's lease. Two things keep a second one from acting beside it.
 The holder stops by itself a tenth of a life before its lease may have expired, counted on its own monotonic clock from
-the moment the last renewal was sent. And every write it makes names the key and its create revision, which the store compares in
-the write's transaction: a holder that was frozen and comes to too late writes nothing (errors.Fenced).
+the moment the last renewal was sent. And every write it makes names the key and its create revision, which the store
+compares in the write's transaction: a holder that was frozen and comes to too late writes nothing (errors.Fenced).
 
 A candidate that is killed leaves its key behind until the lease expires. Its successor in the same run folder does not
 wait for that: the lock on a file in the folder proves that the predecessor is dead, and the file has the name under

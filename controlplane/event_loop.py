@@ -15,21 +15,20 @@ from __future__ import annotations
 import fcntl
 import functools
 import socket
-import struct
 import termios
+from array import array
 from collections.abc import Callable
 from typing import Any, Final
 
 import uvloop
 
-_COUNT: Final = struct.Struct("i")
 _GRPC_QUEUE: Final = "PollerCompletionQueue"
 
 
 class Loop(uvloop.Loop):
     def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
         if isinstance(fd, socket.socket) and _is_grpcs(callback):
-            callback = functools.partial(take_all, fd, callback)
+            callback = functools.partial(take_all, fd, array("i", [0]), callback)
         super().add_reader(fd, callback, *args)
 
 
@@ -38,9 +37,9 @@ def _is_grpcs(callback: Callable[..., Any]) -> bool:
     return type(getattr(handler, "__self__", None)).__name__ == _GRPC_QUEUE
 
 
-def take_all(pair: socket.socket, handle: Callable[..., Any]) -> None:
-    """Runs gRPC's reader with one byte left in the pair."""
-    (count,) = _COUNT.unpack(fcntl.ioctl(pair, termios.FIONREAD, bytes(_COUNT.size)))
-    if count > 1:
-        pair.recv(count - 1)
+def take_all(pair: socket.socket, count: array[int], handle: Callable[..., Any]) -> None:
+    """Runs gRPC's reader with one byte left in the pair. `count` is where the kernel writes how many there are."""
+    fcntl.ioctl(pair.fileno(), termios.FIONREAD, count)
+    if count[0] > 1:
+        pair.recv(count[0] - 1)
     handle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 LABEL: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -25,8 +26,9 @@ def is_key_prefix(text: str) -> bool:
     return len(text) <= LONGEST_SUBDOMAIN and _is_subdomain(text) is not None
 
 
+@lru_cache(maxsize=1024)
 def is_key(text: str) -> bool:
-    """`app`, `app.kubernetes.io/name`."""
+    """`app`, `app.kubernetes.io/name`. Asked for a few keys again and again."""
     prefix, slash, name = text.rpartition("/")
     return is_name(name) and (not slash or is_key_prefix(prefix))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from controlplane.services import lifecycle
+from controlplane.services.calls import Delivery
 from controlplane.store import wire
 from controlplane.store.cache import Cache
 from controlplane.store.channels import BATCH_BYTES, Watcher
@@ -166,18 +167,21 @@ class Watch:
         self._last_sent = self._loop.time()
         self._look_again(bookmark_interval)
 
-    async def run(self, send: Callable[[bytes], Awaitable[None]], room: Callable[[], int]) -> NoReturn:
+    async def run(self, send: Callable[[bytes], Awaitable[None]], delivery: Delivery) -> NoReturn:
         """Sends batches of events, and a bookmark whenever there was none for the interval. Raises what ended it.
 
-        A batch has as many bytes as there is `room` for, or one revision's.
+        A batch has as many bytes as `delivery` has room for, or one revision's.
         """
+        room = delivery.room
         while True:
             ending = self._cache.epoch_field
             response = self.watcher.take(room(), ending)
             if not response and self._bookmark_due:
                 response = wire.bookmark(self._cache.revision) + ending
             if response:
+                delivery.begins(len(response))
                 await send(response)
+                delivery.is_over()
                 self._last_sent = self._loop.time()
                 self._bookmark_due = False
             await self.watcher.wait()

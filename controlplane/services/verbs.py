@@ -238,13 +238,7 @@ class Verbs:
             await context.send_initial_metadata(())
             calls.CALL.get().opened()
             with calls.Delivery(watch.watcher.end) as delivery:
-
-                async def send(response: bytes) -> None:
-                    delivery.begins(len(response))
-                    await context.write(response)
-                    delivery.is_over()
-
-                await watch.run(send, delivery.room)
+                await watch.run(context.write, delivery)
         except asyncio.CancelledError:
             if watch.watcher.error is None:
                 raise

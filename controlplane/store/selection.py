@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
+from typing import NamedTuple
 
 from controlplane.store.entries import Entry
 from podwire import errors
@@ -13,7 +14,7 @@ from podwire.kinds import Kind
 from podwire.selectors import FieldSelector, LabelSelector
 
 
-class By(Enum):
+class By(StrEnum):
     """The ways in which watchers are indexed, the most selective first."""
 
     KEY = "key"
@@ -22,8 +23,7 @@ class By(Enum):
     ALL = "all"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """Where in the index a selection stands: only changes that come by there can matter to it."""
 
     by: By

@@ -230,6 +230,8 @@ def _pod_term(path: str, term: v1.PodAffinityTerm) -> Problems:
 
 def validate_pod_update(old: v1.Pod, new: v1.Pod) -> Problems:
     """What may change of a pod that is there; a node it gets by Bind alone."""
+    if old.spec == new.spec:
+        return
     allowed = v1.PodSpec()
     allowed.CopyFrom(new.spec)
     for field in ("containers", "init_containers"):

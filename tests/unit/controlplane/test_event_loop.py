@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from array import array
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from controlplane import event_loop
 
 runs = []
 taken = event_loop.take_all
-event_loop.take_all = lambda pair, handle: (runs.append(1), taken(pair, handle))
+event_loop.take_all = lambda pair, count, handle: (runs.append(1), taken(pair, count, handle))
 
 async def main():
     async with grpc.aio.insecure_channel(f"unix:{sys.argv[1]}") as channel:
@@ -41,7 +42,7 @@ def test_all_bytes_are_taken_for_one_run_of_the_reader(told: int) -> None:
         ours.setblocking(False)
         theirs.send(b"\0" * told)
         read: list[bytes] = []
-        take_all(ours, lambda: read.append(ours.recv(1)))
+        take_all(ours, array("i", [0]), lambda: read.append(ours.recv(1)))
         assert read == [b"\0"]
         theirs.send(b"\1")
         assert ours.recv(10) == b"\1"

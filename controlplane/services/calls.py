@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 # gRPC's coroutine that owns a call, beside the task that runs our handler.
 _OWNER: Final = "_schedule_rpc_coro"
+# For a client that has stood still to begin to read, so that it hears why its call was ended.
+LAST_WORD_SECONDS: Final = 5.0
 
 
 class Call:

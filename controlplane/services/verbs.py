@@ -33,8 +33,6 @@ Unary = Callable[[Any, Context], Awaitable[bytes]]
 
 RESULT_METADATA: Final = "podwire-result"
 WARNING_METADATA: Final = "podwire-warning"
-# For a watcher that has stood still to begin to read, so that it hears why it was ended.
-_LAST_WORD_SECONDS: Final = 5.0
 
 
 async def answer_errors(context: Context, method: str, call: Awaitable[Any]) -> Any:
@@ -244,7 +242,7 @@ class Verbs:
                 raise
             task.uncancel()
             # It hears of its end when it reads; one that does not read at all is not waited for.
-            calls.cut_after(_LAST_WORD_SECONDS)
+            calls.cut_after(calls.LAST_WORD_SECONDS)
             raise watch.watcher.error from None
         finally:
             watch.close()

@@ -12,7 +12,7 @@ import grpc.aio
 import structlog
 
 from controlplane.services import lifecycle
-from controlplane.services.calls import CALL
+from controlplane.services.calls import CALL, LAST_WORD_SECONDS, cut_after
 from controlplane.services.verbs import Context, answer_errors, parse
 from controlplane.services.writing import now
 from controlplane.sessions.broker import Broker, Relay
@@ -137,6 +137,8 @@ class Agents:
             reason = "the agent has ended it"
         except errors.PodwireError as error:
             reason = str(error)
+            # An agent that does not read would keep what it has been sent for ever.
+            cut_after(LAST_WORD_SECONDS)
             raise
         finally:
             log.info("session ends", node=hello.node_name, instance=hello.instance, reason=reason)

@@ -28,6 +28,9 @@ _MOVING_SECONDS: Final = 1.5
 # And how long etcd is waited for at least: where heartbeats are late since this replica is busy, etcd is not to blame,
 # and agents that are sent away would only make it busier.
 _RENEWAL_SECONDS: Final = 1.5
+# Messages that an agent may leave unread. It reads as it goes: what it is sent are answers to what it says, and
+# requests for streams.
+_MOST_UNREAD: Final = 1_024
 
 
 class Session:
@@ -52,7 +55,7 @@ class Session:
         self._statuses = statuses
         self._broker = broker
         self._silence = silence
-        self._outgoing: asyncio.Queue[v1.ControlMessage] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[v1.ControlMessage] = asyncio.Queue(_MOST_UNREAD)
         self._heard_at = asyncio.get_running_loop().time()
         self._renewal_due = asyncio.Event()
         # The last status of each pod that is not stored yet, by uid, and the batches that wait for their answer.
@@ -62,7 +65,13 @@ class Session:
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def send(self, message: v1.ControlMessage) -> None:
-        self._outgoing.put_nowait(message)
+        """Raises Unavailable where too much waits for the agent already: the session ends with its next heartbeat."""
+        try:
+            self._outgoing.put_nowait(message)
+        except asyncio.QueueFull:
+            raise errors.Unavailable(
+                f"the agent of the node {self.node_name} does not read: {_MOST_UNREAD} messages wait for it"
+            ) from None
 
     def end(self, error: errors.PodwireError) -> None:
         """Ends the session from outside."""

@@ -88,6 +88,8 @@ async def test_users_are_told_apart_by_their_certificates(etcd_server: EtcdServe
     limits = few(total=4, system=2, user=1)
     async with tls_api(etcd_server.url, tmp_path, limits) as (_, address), AsyncExitStack() as undo:
 
+        open_calls = []
+
         async def watching(name: str) -> str:
             """Opens a watch; whom the server takes the client for, where it refuses."""
             client = Client.connect(address, tls=tls_of(tmp_path, name), settings=ONCE)
@@ -97,6 +99,8 @@ async def test_users_are_told_apart_by_their_certificates(etcd_server: EtcdServe
                 request_serializer=v1.WatchRequest.SerializeToString,
                 response_deserializer=v1.PodWatchResponse.FromString,
             )(v1.WatchRequest(send_initial_events=True))
+            # gRPC cancels a call that nobody refers to any more.
+            open_calls.append(call)
             try:
                 assert await call.read()
             except Exception as error:  # whatever it is, the test shows it
@@ -178,6 +182,23 @@ async def test_watchers_that_stand_still_are_ended_and_the_others_hear_as_soon_a
         await eventually(lambda: _holds(api.metric('podwire_watchers{kind="ConfigMap"}'), 1))
         await eventually(lambda: _is_zero(api.metric("podwire_watch_bytes")))
         assert api.memory() < before + 100
+
+
+async def test_an_agent_that_does_not_read_loses_its_session(own_etcd_server: EtcdServer) -> None:
+    async with (
+        api_process(own_etcd_server.url) as api,
+        Client.connect(api.endpoint) as client,
+        unread(api.socket) as connection,
+    ):
+        hello = v1.AgentMessage(hello=v1.Hello(node_name="deaf", instance="i1"))
+        stream = connection.call("/podwire.v1.Agents/Session", hello, last=False)
+        await eventually(lambda: stream in connection.begun)
+        assert (await client.node_sessions.get("deaf")).metadata.name == "deaf"
+        # A few more than may be left unread, 12 bytes each: the windows of both directions have room for 64 KiB.
+        for number in range(1_100):
+            connection.say(stream, v1.AgentMessage(heartbeat=v1.Heartbeat(sequence=number % 100)))
+        await eventually(lambda: "the agent of the node deaf does not read: 1024 messages wait" in api.log)
+        await eventually(lambda: "a call whose client does not read is ended" in api.log and "freed=True" in api.log)
 
 
 async def _holds(value: Awaitable[float], wanted: float) -> bool:

@@ -29,15 +29,19 @@ class Unread:
         self.ended: set[int] = set()
         self.received = 0
 
-    def call(self, method: str, request: Message) -> int:
-        """Begins a call with one request; its stream."""
+    def call(self, method: str, request: Message, *, last: bool = True) -> int:
+        """Begins a call with its first request, mostly the only one; its stream."""
         stream, self._next_stream = self._next_stream, self._next_stream + 2
         headers = b"\x83\x86" + b"\x04" + _text(method) + b"\x01" + _text("localhost")
         headers += b"\x0f\x10" + _text("application/grpc") + b"\x00" + _text("te") + _text("trailers")
         self._send(_HEADERS, _END_HEADERS, stream, headers)
-        data = request.SerializeToString()
-        self._send(_DATA, _END_STREAM, stream, b"\x00" + len(data).to_bytes(4, "big") + data)
+        self.say(stream, request, last=last)
         return stream
+
+    def say(self, stream: int, request: Message, *, last: bool = False) -> None:
+        """The next request of a call; the caller sees to it that the connection's window is not used up."""
+        data = request.SerializeToString()
+        self._send(_DATA, _END_STREAM if last else 0, stream, b"\x00" + len(data).to_bytes(4, "big") + data)
 
     async def run(self) -> None:
         """Answers what keeps the connection alive, until it is closed."""

@@ -104,7 +104,8 @@ async def undisturbed(space: Space) -> AsyncIterator[None]:
         report, _ = await traffic.communicate(b"")
     result = json.loads(report)
     assert result["failures"] == []
-    assert result["fresh"] > 20 and result["kept"] > 20
+    # A part is killed and replaced, and pods are started, in less than a second.
+    assert result["fresh"] > 5 and result["kept"] > 5
     after = {pod.metadata.name: pod for pod in await space.pods()}
     for pod in pods:
         now = after[pod.metadata.name]

@@ -23,6 +23,7 @@ from controlplane.store import operations as op
 from controlplane.store.api import etcd_pb2 as pb
 from controlplane.store.api.kv_pb2 import KeyValue
 from controlplane.store.etcd import Etcd
+from controlplane.store.gathering import gather
 from podwire import errors
 
 log = structlog.get_logger(__name__)
@@ -30,10 +31,6 @@ log = structlog.get_logger(__name__)
 # etcd takes 128 operations at each level of a transaction, and 1.5 MiB in all.
 _GROUP_WRITES: Final = 64
 _GROUP_BYTES: Final = 1024 * 1024
-# Turns of the loop that must bring no further write before a group is sent: a request takes some turns from the socket
-# to its write, and those who were answered together come back together. An idle turn takes microseconds; on a loop that
-# is busy with requests they make groups three times as large, and a write a third cheaper for etcd and for us.
-_QUIET_TURNS: Final = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -130,19 +127,11 @@ class Committer:
                 self._arrived.clear()
                 await self._arrived.wait()
             if not alone:
-                await self._gather()
+                await gather(lambda: len(self._pending), _GROUP_WRITES)
             group = self._cut()
             self._last = len(group)
             # One at a time: etcd writes one group of its log to disk at a time too, and the next one grows meanwhile.
             await self._commit(group)
-
-    async def _gather(self) -> None:
-        """Until nobody joins any more, or the group is full."""
-        gathered = quiet = 0
-        while quiet < _QUIET_TURNS and len(self._pending) < _GROUP_WRITES:
-            await asyncio.sleep(0)
-            quiet = quiet + 1 if len(self._pending) == gathered else 0
-            gathered = len(self._pending)
 
     def _cut(self) -> list[_Pending]:
         """The oldest writes that go together, in their order."""

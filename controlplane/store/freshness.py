@@ -1,8 +1,9 @@
 """Proof that the cache has seen every write that was answered before a reader came.
 
 One linearizable Range gives the store's revision, for all readers that wait at that moment: those who come while it is
-on its way share the next one. When the cache has reached that revision they may read. Where no event brings it there
-(the revision belongs to a write outside the watched keys), a write to a key inside them does.
+on its way share the next one, which waits until nobody joins any more. When the cache has reached that revision they
+may read. Where no event brings it there (the revision belongs to a write outside the watched keys), a write to a key
+inside them does.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import structlog
 
 from controlplane.store import keys
 from controlplane.store.etcd import Etcd
+from controlplane.store.gathering import gather
 from podwire import errors
 
 log = structlog.get_logger(__name__)
 
 # Longer than an event takes to arrive after its write was answered, also on a busy machine.
 _STALL_SECONDS: Final = 0.2
+# Readers for whom no further ones are waited for.
+_ENOUGH_READERS: Final = 64
 # For the clock's own event.
 _PROOF_SECONDS: Final = 5.0
 
@@ -57,6 +61,8 @@ class Freshness:
         self._reached = reached
         self._waiting: list[asyncio.Future[None]] = []
         self._wanted = asyncio.Event()
+        # Readers of the last proof.
+        self._last = 0
 
     async def wait(self) -> None:
         """Returns once the cache holds everything that was written before the call; Unavailable without etcd."""
@@ -68,9 +74,14 @@ class Freshness:
     async def run(self) -> NoReturn:
         """Raises HistoryLost where the store has gone back behind what the cache has seen."""
         while True:
+            # Who comes while nothing is on its way, after one that came so too, is alone, and is not made to wait.
+            alone = not self._waiting and self._last == 1
             await self._wanted.wait()
+            if not alone:
+                await gather(lambda: len(self._waiting), _ENOUGH_READERS)
             self._wanted.clear()
             readers, self._waiting = self._waiting, []
+            self._last = len(readers)
             try:
                 await self._prove()
             except (errors.StoreFull, errors.Unauthenticated) as error:

@@ -87,7 +87,6 @@ def tls_of(folder: Path, name: str) -> Tls:
 async def test_users_are_told_apart_by_their_certificates(etcd_server: EtcdServer, tmp_path: Path) -> None:
     limits = few(total=4, system=2, user=1)
     async with tls_api(etcd_server.url, tmp_path, limits) as (_, address), AsyncExitStack() as undo:
-
         open_calls = []
 
         async def watching(name: str) -> str:

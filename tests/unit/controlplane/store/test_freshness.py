@@ -28,10 +28,11 @@ class Ranges:
 
 class Store:
     def __init__(self) -> None:
-        self.etcd: Any = Ranges()
+        etcd: Any = Ranges()
+        self.etcd = etcd
         reached = Reached()
         reached.advance(7)
-        self.freshness = Freshness(self.etcd, reached)
+        self.freshness = Freshness(etcd, reached)
 
     async def read_after(self, turns: int) -> None:
         for _ in range(turns):

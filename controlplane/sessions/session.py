@@ -17,7 +17,7 @@ import structlog
 from controlplane.sessions.broker import Broker
 from controlplane.sessions.statuses import StatusWriter
 from controlplane.store.cache import Cache
-from controlplane.store.leases import Lease, Renewals
+from controlplane.store.leases import Lease, Renewals, catch_up
 from controlplane.store.selection import Selection
 from podwire import errors, kinds, v1
 
@@ -143,11 +143,17 @@ class Session:
         """
         while True:
             await self._renewal_due.wait()
+            renewal = asyncio.ensure_future(self._renewals.renew(self._lease))
             try:
-                async with asyncio.timeout(max(_RENEWAL_SECONDS, self._lease.remaining - _MOVING_SECONDS)):
-                    await self._renewals.renew(self._lease)
-            except TimeoutError:
-                raise errors.Unavailable("etcd does not answer this replica: go on with another one") from None
+                patience = max(_RENEWAL_SECONDS, self._lease.remaining - _MOVING_SECONDS)
+                await asyncio.wait([renewal], timeout=patience)
+                if not renewal.done():
+                    await catch_up()
+                if not renewal.done():
+                    raise errors.Unavailable("etcd does not answer this replica: go on with another one")
+                renewal.result()
+            finally:
+                renewal.cancel()
             self._renewal_due.clear()
 
     async def _store(self) -> NoReturn:

@@ -164,7 +164,7 @@ class Etcd:
         return lease
 
     def renewals(self) -> Renewals:
-        """A shared stream of renewals; its `run` needs a task."""
+        """Shared streams of renewals; their `run` needs a task."""
         return Renewals(self._endpoints, asyncio.get_running_loop().time)
 
     async def compact(self, revision: int, *, physical: bool = False, timeout: float = WRITE_TIMEOUT) -> None:

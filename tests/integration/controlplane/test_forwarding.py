@@ -36,6 +36,9 @@ async def test_logs_come_from_an_agent_on_another_replica(client: Client, elsewh
                 await stream.write(v1.AgentFrame(logs=v1.LogsChunk(data=line)))
             await stream.write(v1.AgentFrame(logs_ended=True))
             await stream.done_writing()
+            # As an agent does: gRPC cancels a call that nobody refers to any more, with what is on its way.
+            while await stream.read() is not grpc.aio.EOF:
+                pass
 
         async with asyncio.TaskGroup() as owner:
             owner.create_task(serve())
@@ -54,6 +57,9 @@ async def test_an_exec_goes_both_ways_through_another_replica(client: Client, el
                 await stream.write(v1.AgentFrame(exec=v1.ExecOutput(stdout=message.stdin)))
             await stream.write(v1.AgentFrame(exec=v1.ExecOutput(exit_code=3)))
             await stream.done_writing()
+            # As an agent does: gRPC cancels a call that nobody refers to any more, with what is on its way.
+            while await stream.read() is not grpc.aio.EOF:
+                pass
 
         serving = asyncio.create_task(serve())
         start = v1.ExecStart(namespace=ns, name="web", command=CAT, stdin=True)
@@ -187,6 +193,9 @@ async def test_a_session_that_moves_before_its_agent_has_answered_is_followed(
                 assert (await stream.read()).stdin == b"hello"
                 await stream.write(v1.AgentFrame(exec=v1.ExecOutput(exit_code=0)))
                 await stream.done_writing()
+                # As an agent does: gRPC cancels a call that nobody refers to any more, with what is on its way.
+                while await stream.read() is not grpc.aio.EOF:
+                    pass
 
         moving = asyncio.create_task(move_then_serve())
         start = v1.ExecStart(namespace=ns, name="web", command=CAT, stdin=True)

@@ -11,6 +11,7 @@ SUBDOMAIN: Final = rf"{LABEL}(\.{LABEL})*"
 NAME: Final = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 LONGEST_SUBDOMAIN: Final = 253
 LONGEST_NAME: Final = 63
+_LONGEST_KEY: Final = LONGEST_SUBDOMAIN + len("/") + LONGEST_NAME
 # Compiled here: `re` would look each one up at every call, which takes as long as the match.
 _is_name: Final = re.compile(NAME).fullmatch
 _is_subdomain: Final = re.compile(SUBDOMAIN).fullmatch
@@ -26,9 +27,15 @@ def is_key_prefix(text: str) -> bool:
     return len(text) <= LONGEST_SUBDOMAIN and _is_subdomain(text) is not None
 
 
-@lru_cache(maxsize=1024)
 def is_key(text: str) -> bool:
-    """`app`, `app.kubernetes.io/name`. Asked for a few keys again and again."""
+    """`app`, `app.kubernetes.io/name`."""
+    # Nothing longer is remembered: it comes from clients, who may send megabytes.
+    return len(text) <= _LONGEST_KEY and _is_key(text)
+
+
+@lru_cache(maxsize=1024)
+def _is_key(text: str) -> bool:
+    """Asked for a few keys again and again."""
     prefix, slash, name = text.rpartition("/")
     return is_name(name) and (not slash or is_key_prefix(prefix))
 

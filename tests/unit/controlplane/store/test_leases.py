@@ -11,6 +11,7 @@ import pytest
 
 from controlplane.store import leases
 from controlplane.store.api import etcd_pb2 as pb
+from controlplane.store.endpoints import LeaseLost
 from controlplane.store.leases import Lease, Renewals
 
 
@@ -24,7 +25,7 @@ class Member:
         self.streams = 0
         self.lease = SimpleNamespace(LeaseKeepAlive=self.open)
 
-    def open(self) -> Any:
+    def open(self, *, timeout: float | None = None) -> Any:
         self.streams += 1
         return Stream(self.turns)
 
@@ -82,3 +83,14 @@ async def test_a_member_that_does_not_answer_is_given_up() -> None:
     member = Member(turns=10**9)
     assert not await renewed(member, within=0.5)
     assert member.streams > leases._STREAMS
+
+
+async def test_who_keeps_a_lease_stops_while_it_is_still_held() -> None:
+    endpoints: Any = SimpleNamespace(current=Member(turns=10**9), failed=lambda _: None)
+    clock = asyncio.get_running_loop().time
+    lease = Lease(endpoints, 7, 3, clock)
+    lease.renewed(clock(), 3)
+    with pytest.raises(LeaseLost):
+        await lease.keep()
+    # 0.3 s, for what has to stop.
+    assert lease.remaining > 0

@@ -187,7 +187,10 @@ class Lab:
                 owner.create_task(self._start_controlplane(lock), name="control plane")
                 for host in self.plan.node_hosts:
                     owner.create_task(self._start_host(host, lock), name=host.name)
-        except* (LabError, OSError) as failures:
+        except ExceptionGroup as failures:
+            # Not `except*`: some of Python's releases put what is raised in that into a group again.
+            if failures.split((LabError, OSError))[1] is not None:
+                raise
             raise LabError("\n".join(map(str, _leaves(failures)))) from None
 
     async def _start_registry(self, lock: int) -> None:

@@ -65,7 +65,8 @@ async def delete_collection(
         async with asyncio.TaskGroup() as owner:
             for number in range(min(_AT_ONCE, len(selected))):
                 owner.create_task(_delete_each(deletion, left, response), name=f"delete {kind.plural} {number}")
-    except* errors.PodwireError as failed:
+    except ExceptionGroup as failed:
+        # Not `except*`: some of Python's releases put what is raised in that into a group again.
         raise failed.exceptions[0] from None
     return response
 

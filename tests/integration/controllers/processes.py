@@ -15,6 +15,7 @@ from controlplane.store.api.kv_pb2 import KeyValue
 from controlplane.store.etcd import Etcd
 from podwire import errors
 from podwire.client import Client
+from tests import freezing
 
 
 class Role:
@@ -77,10 +78,10 @@ class Role:
         return await self._process.wait()
 
     def freeze(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        freezing.freeze(self.pid)
 
     def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        freezing.thaw(self.pid)
 
 
 class ControlPlane:

@@ -20,6 +20,7 @@ import grpc.aio
 
 from controlplane.store.api import etcd_pb2 as pb
 from controlplane.store.api.etcd_pb2_grpc import MaintenanceStub
+from tests import freezing
 from tests.integration.controlplane.etcd_server import free_ports
 
 # The name of the file is what etcd makes of a unix URL, which must look like a host and a port.
@@ -98,11 +99,11 @@ class EtcdMember:
     def freeze(self) -> None:
         """It answers nobody, neither clients nor the others, and closes no connection, until `thaw`."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        freezing.freeze(self._process.pid)
 
     def thaw(self) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        freezing.thaw(self._process.pid)
 
     async def status(self) -> pb.StatusResponse | None:
         """What it says of itself, or None where it does not answer."""

@@ -9,6 +9,8 @@ import signal
 import socket
 from pathlib import Path
 
+from tests import freezing
+
 
 def free_ports(count: int) -> list[int]:
     """Ports of the loopback interface that nobody uses."""
@@ -68,11 +70,11 @@ class EtcdServer:
     def freeze(self) -> None:
         """It answers nothing and closes no connection, until `thaw`."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        freezing.freeze(self._process.pid)
 
     def thaw(self) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        freezing.thaw(self._process.pid)
 
     async def watchers(self) -> int:
         """How many watches the server has, by its own metrics."""

@@ -4,9 +4,12 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
+from lab import images
+from lab.errors import LabError
 from lab.lab import CHECKOUT, Lab
 from lab.plan import Plan
 from tests.integration.lab.traces import shim_sockets, traces
@@ -51,6 +54,15 @@ async def test_an_up_that_was_killed_is_completed_by_the_next(unborn_lab: Lab) -
     await kill_up_when(unborn_lab.plan, MOMENTS["containerd is starting"])
     await unborn_lab.up()
     assert None not in unborn_lab.running().values()
+
+
+async def test_an_up_that_fails_says_what_failed(unborn_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> NoReturn:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(images, "build_all", fail)
+    with pytest.raises(LabError, match=r"^no space left$"):
+        await unborn_lab.up()
 
 
 async def test_down_with_containers_and_strangers_on_a_node_leaves_nothing(unborn_lab: Lab) -> None:

@@ -16,6 +16,7 @@ from controlplane import election
 from controlplane.settings import ElectedSettings
 from controlplane.store.etcd import Etcd
 from podwire import errors
+from podwire.attempt import attempt
 from podwire.backoff import Backoff
 from podwire.client import Client
 
@@ -51,15 +52,21 @@ async def run(role: str, settings: ElectedSettings, act: Act, *, beside: Beside 
 async def _terms(role: str, name: str, settings: ElectedSettings, etcd: Etcd, act: Act) -> NoReturn:
     clock = asyncio.get_running_loop().time
     backoff = Backoff(_BACKOFF_FIRST, _BACKOFF_CAP)
+    began = 0.0
+
+    async def term() -> None:
+        nonlocal began
+        async with (
+            election.elected(etcd, role, name) as fence,
+            Client.connect(settings.api, tls=settings.tls, fence=fence) as client,
+        ):
+            began = clock()
+            await act(client)
+
     while True:
         began = clock()
         try:
-            async with (
-                election.elected(etcd, role, name) as fence,
-                Client.connect(settings.api, tls=settings.tls, fence=fence) as client,
-            ):
-                began = clock()
-                await act(client)
+            await attempt(term())
         except* errors.PodwireError as over:
             log.warning("term over", election=role, errors=[str(error) for error in _leaves(over)])
         if clock() - began > _GOOD_TERM:

@@ -16,6 +16,7 @@ import structlog
 from nodeagent.clock import Clock
 from nodeagent.reporting import StatusReporter
 from podwire import errors, v1
+from podwire.attempt import attempt
 from podwire.backoff import Backoff
 from podwire.client.connection import Connection, Endpoint, Stream
 
@@ -74,7 +75,7 @@ class Session:
         backoff = Backoff(_RETRY_FIRST, _RETRY_CAP)
         while True:
             try:
-                await self._one_session(backoff)
+                await attempt(self._one_session(backoff))
             except* errors.PodwireError as group:
                 log.info("session ended", error=str(group.exceptions[0]))
             finally:

@@ -29,6 +29,7 @@ from controlplane.store.kind_cache import KindCache, Limits
 from controlplane.store.past import Past
 from controlplane.store.waking import Waker
 from podwire import errors, kinds
+from podwire.attempt import attempt
 from podwire.backoff import Backoff
 from podwire.kinds import Kind
 
@@ -118,17 +119,20 @@ class Cache:
         backoff = Backoff(0.05, 2.0)
         while True:
             try:
-                await self._start()
-                async with asyncio.TaskGroup() as owner:
-                    owner.create_task(self._follow(), name="follow etcd")
-                    owner.create_task(self._freshness.run(), name="prove freshness")
-                    owner.create_task(self._contact.run(), name="prove contact")
-                    owner.create_task(self._note_synced(backoff), name="note that the cache is synced")
+                await attempt(self._from_the_start(backoff))
             except* (errors.HistoryLost, errors.Unavailable, errors.Timeout) as lost:
                 reason = str(lost.exceptions[0])
                 log.warning("the cache starts over", reason=reason)
                 self._freshness.give_up(errors.Unavailable(f"the store cannot be read now: {reason}"))
             await asyncio.sleep(backoff.next())
+
+    async def _from_the_start(self, backoff: Backoff) -> None:
+        await self._start()
+        async with asyncio.TaskGroup() as owner:
+            owner.create_task(self._follow(), name="follow etcd")
+            owner.create_task(self._freshness.run(), name="prove freshness")
+            owner.create_task(self._contact.run(), name="prove contact")
+            owner.create_task(self._note_synced(backoff), name="note that the cache is synced")
 
     async def _note_synced(self, backoff: Backoff) -> None:
         while True:

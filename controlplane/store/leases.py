@@ -18,6 +18,7 @@ import structlog
 from controlplane.store.api import etcd_pb2 as pb
 from controlplane.store.endpoints import Endpoints, LeaseLost, meaning, reason_of
 from podwire import errors
+from podwire.attempt import attempt
 from podwire.backoff import Backoff
 
 log = structlog.get_logger(__name__)
@@ -153,14 +154,7 @@ class _Stream:
             member = self._endpoints.current
             call = member.lease.LeaseKeepAlive()
             try:
-                # What was asked on a stream that broke is asked again.
-                self._wanted = asyncio.Queue()
-                for lease_id in self._asked:
-                    self._wanted.put_nowait(lease_id)
-                async with asyncio.TaskGroup() as owner:
-                    owner.create_task(self._guard(), name="guard the stream of renewals")
-                    owner.create_task(self._ask(call), name="ask for renewals")
-                    owner.create_task(self._listen(call, backoff), name="hear of renewals")
+                await attempt(self._talk(call, backoff))
             except* (grpc.aio.AioRpcError, asyncio.InvalidStateError, errors.Unavailable) as lost:
                 log.debug(
                     "lease stream lost, opening it again", member=member.address, error=reason_of(lost.exceptions[0])
@@ -169,6 +163,16 @@ class _Stream:
                 call.cancel()
             self._endpoints.failed(member)
             await asyncio.sleep(backoff.next())
+
+    async def _talk(self, call: Any, backoff: Backoff) -> None:
+        # What was asked on a stream that broke is asked again.
+        self._wanted = asyncio.Queue()
+        for lease_id in self._asked:
+            self._wanted.put_nowait(lease_id)
+        async with asyncio.TaskGroup() as owner:
+            owner.create_task(self._guard(), name="guard the stream of renewals")
+            owner.create_task(self._ask(call), name="ask for renewals")
+            owner.create_task(self._listen(call, backoff), name="hear of renewals")
 
     async def _guard(self) -> NoReturn:
         """Ends a stream that owes an answer for too long: its member is frozen, cut off, or without a leader."""

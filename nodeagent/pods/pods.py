@@ -17,6 +17,7 @@ from nodeagent.model import ObservedPod, PodUid
 from nodeagent.pods.surroundings import Surroundings
 from nodeagent.pods.worker import PodWorker
 from podwire import v1
+from podwire.attempt import attempt
 from podwire.backoff import Backoff
 from podwire.keys import key_of
 
@@ -130,7 +131,7 @@ class Pods:
         backoff = Backoff(_WORKER_FIRST, _WORKER_CAP, uniform=self._surroundings.uniform)
         while True:
             try:
-                await worker.run()
+                await attempt(worker.run())
                 break
             except Exception:
                 # The one place that outlives a fault: one pod's must not take the node's other pods with it.

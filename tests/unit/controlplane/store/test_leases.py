@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any
 
@@ -94,3 +95,26 @@ async def test_who_keeps_a_lease_stops_while_it_is_still_held() -> None:
         await lease.keep()
     # 0.3 s, for what has to stop.
     assert lease.remaining > 0
+
+
+async def test_streams_that_break_while_they_are_ended_end() -> None:
+    """As where etcd goes away at the moment in which the server is told to stop."""
+
+    class Breaking(Stream):
+        async def read(self) -> pb.LeaseKeepAliveResponse:
+            try:
+                return await super().read()
+            except asyncio.CancelledError:
+                raise asyncio.InvalidStateError("the stream has ended") from None
+
+    member = Member(turns=0)
+    streams: Iterator[Stream] = chain((Breaking(0) for _ in range(leases._STREAMS)), repeat(Stream(0)))
+    member.lease = SimpleNamespace(LeaseKeepAlive=lambda: next(streams))
+    endpoints: Any = SimpleNamespace(current=member, failed=lambda _: None)
+    running = asyncio.create_task(Renewals(endpoints, asyncio.get_running_loop().time).run())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    running.cancel()
+    _, pending = await asyncio.wait([running], timeout=5)
+    assert not pending
+    assert running.cancelled()

@@ -122,7 +122,8 @@ class Replica:
                     socket=str(self._settings.socket),
                     revision=self.cache.revision,
                 )
-                await server.wait_for_termination()
+                # Not gRPC's own wait for its end: cancelled, it cancels that end too, and nothing would be finished.
+                await asyncio.Event().wait()
             finally:
                 await self._stop(server)
 

@@ -7,10 +7,6 @@ import signal
 
 
 def freeze(pid: int) -> None:
-    """Returns once all its threads stand: the signal alone leaves them time for an answer more."""
+    """Until SIGCONT. Returns once all its threads stand: the signal alone leaves them time for an answer more."""
     os.kill(pid, signal.SIGSTOP)
     os.waitid(os.P_PID, pid, os.WSTOPPED)
-
-
-def thaw(pid: int) -> None:
-    os.kill(pid, signal.SIGCONT)

@@ -81,7 +81,7 @@ class Role:
         freezing.freeze(self.pid)
 
     def thaw(self) -> None:
-        freezing.thaw(self.pid)
+        os.kill(self.pid, signal.SIGCONT)
 
 
 class ControlPlane:

@@ -103,7 +103,7 @@ class EtcdMember:
 
     def thaw(self) -> None:
         assert self._process is not None
-        freezing.thaw(self._process.pid)
+        self._process.send_signal(signal.SIGCONT)
 
     async def status(self) -> pb.StatusResponse | None:
         """What it says of itself, or None where it does not answer."""

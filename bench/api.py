@@ -3,6 +3,7 @@
 Every figure is of a closed loop: N clients on N connections, each with one call on its way. The rounds of the server
 and of its floor follow each other directly, so that both meet the same noise. `server_us` and `etcd_us` in the
 parameters are CPU time a call, which other load on the machine hardly changes; `floor_us` is the bare server's.
+`echo_per_s` is how many calls of the same sizes a bare echo answers in those rounds: how fast the machine is just now.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _POD_BYTES: Final = 1024
 # And this large where many are listed or watched: with what the server adds, 5,000 of them have 4.9 MB.
 LISTED_POD_BYTES: Final = 800
 _CLIENTS: Final = (1, 16, 64)
-# Of the server, each followed by one of the floor.
+# Of the server, each followed by one of the floor and one of the echo.
 _ROUNDS: Final = 2
 
 
@@ -96,10 +97,11 @@ async def api_create(options: argparse.Namespace) -> AsyncIterator[Measure]:
                 floor = backends.job(
                     backends.bare, bare_method("Commit"), body, clients, options.seconds, answer_bytes=(size, size)
                 )
-                outcome, bare = await _both(job, floor)
+                echo = replace(floor, path=bare_method("Echo"))
+                outcome, bare, echoed = await _in_turns(job, floor, echo)
                 number = outcome.counter
                 params = {"kind": kind, "bytes": len(body), "clients": clients, "floor": "same transactions"}
-                params["processes"] = options.processes
+                params |= {"processes": options.processes, "echo_per_s": _rate(echoed)}
                 for measure in _measures("api_create", params, outcome, bare):
                     yield measure
 
@@ -121,9 +123,10 @@ async def api_get(options: argparse.Namespace) -> AsyncIterator[Measure]:
                 floor = backends.job(
                     backends.bare, bare_method(floor_method), body, clients, options.seconds, answer_bytes=sizes
                 )
-                outcome, bare = await _both(job, floor)
+                echo = replace(floor, path=bare_method("Echo"))
+                outcome, bare, echoed = await _in_turns(job, floor, echo)
                 params = {"read": how, "bytes": size, "clients": clients, "floor": floor_method}
-                params["processes"] = options.processes
+                params |= {"processes": options.processes, "echo_per_s": _rate(echoed)}
                 for measure in _measures("api_get", params, outcome, bare):
                     yield measure
 
@@ -184,16 +187,18 @@ async def create_pods(backends: Backends, count: int, *, size: int = LISTED_POD_
                 owner.create_task(create(number), name=f"create {number}")
 
 
-async def _both(job: Job, floor: Job) -> tuple[Outcome, Outcome]:
-    """Each in several rounds, in turns."""
-    outcomes: list[Outcome] = []
-    bare: list[Outcome] = []
+async def _in_turns(*jobs: Job) -> list[Outcome]:
+    """Each in several rounds, one after another."""
+    rounds: list[list[Outcome]] = [[] for _ in jobs]
     for _ in range(_ROUNDS):
-        outcomes.append(
-            await generate(replace(job, counter_from=outcomes[-1].counter if outcomes else job.counter_from))
-        )
-        bare.append(await generate(floor))
-    return together(outcomes), together(bare)
+        for job, before in zip(jobs, rounds, strict=True):
+            counter = before[-1].counter if before else job.counter_from
+            before.append(await generate(replace(job, counter_from=counter)))
+    return [together(outcomes) for outcomes in rounds]
+
+
+def _rate(outcome: Outcome) -> float:
+    return round(len(outcome.milliseconds) / outcome.seconds, 1)
 
 
 def _measures(name: str, params: Mapping[str, object], outcome: Outcome, bare: Outcome) -> Iterator[Measure]:

@@ -14,7 +14,7 @@ from podwire import errors, v1
 from podwire.client import Client
 from tests.integration.controlplane.network import eventually
 from tests.integration.controlplane.replica import Api, running_api
-from tests.integration.controlplane.test_sessions import agent_of, opened, running_pod, session_gone, update
+from tests.integration.controlplane.test_sessions import agent_of, finish, opened, running_pod, session_gone, update
 
 CAT = ["cat"]
 
@@ -35,10 +35,7 @@ async def test_logs_come_from_an_agent_on_another_replica(client: Client, elsewh
             for line in (b"one\n", b"two\n"):
                 await stream.write(v1.AgentFrame(logs=v1.LogsChunk(data=line)))
             await stream.write(v1.AgentFrame(logs_ended=True))
-            await stream.done_writing()
-            # As an agent does: gRPC cancels a call that nobody refers to any more, with what is on its way.
-            while await stream.read() is not grpc.aio.EOF:
-                pass
+            await finish(stream)
 
         async with asyncio.TaskGroup() as owner:
             owner.create_task(serve())
@@ -56,10 +53,7 @@ async def test_an_exec_goes_both_ways_through_another_replica(client: Client, el
             while (message := await stream.read()).WhichOneof("input") != "stdin_closed":
                 await stream.write(v1.AgentFrame(exec=v1.ExecOutput(stdout=message.stdin)))
             await stream.write(v1.AgentFrame(exec=v1.ExecOutput(exit_code=3)))
-            await stream.done_writing()
-            # As an agent does: gRPC cancels a call that nobody refers to any more, with what is on its way.
-            while await stream.read() is not grpc.aio.EOF:
-                pass
+            await finish(stream)
 
         serving = asyncio.create_task(serve())
         start = v1.ExecStart(namespace=ns, name="web", command=CAT, stdin=True)
@@ -192,10 +186,7 @@ async def test_a_session_that_moves_before_its_agent_has_answered_is_followed(
                 _, stream = await opened(after)
                 assert (await stream.read()).stdin == b"hello"
                 await stream.write(v1.AgentFrame(exec=v1.ExecOutput(exit_code=0)))
-                await stream.done_writing()
-                # As an agent does: gRPC cancels a call that nobody refers to any more, with what is on its way.
-                while await stream.read() is not grpc.aio.EOF:
-                    pass
+                await finish(stream)
 
         moving = asyncio.create_task(move_then_serve())
         start = v1.ExecStart(namespace=ns, name="web", command=CAT, stdin=True)

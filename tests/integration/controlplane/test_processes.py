@@ -25,7 +25,7 @@ from tests.integration.controlplane.etcd_server import EtcdServer
 from tests.integration.controlplane.network import eventually
 from tests.integration.controlplane.replica import config_map, namespace
 from tests.integration.controlplane.test_server import certificates
-from tests.integration.controlplane.test_sessions import Agent, opened, running_pod
+from tests.integration.controlplane.test_sessions import Agent, finish, opened, running_pod
 
 # Enough for both of two processes to have some, with a chance of one in two thousand million to fail.
 CONNECTIONS = 32
@@ -149,10 +149,7 @@ async def test_logs_come_from_an_agent_that_the_other_process_has(pair: Pair) ->
             _, stream = await opened(agent)
             await stream.write(v1.AgentFrame(logs=v1.LogsChunk(data=b"hello\n")))
             await stream.write(v1.AgentFrame(logs_ended=True))
-            await stream.done_writing()
-            # As an agent does: gRPC cancels a call that nobody refers to any more, with what is on its way.
-            while await stream.read() is not grpc.aio.EOF:
-                pass
+            await finish(stream)
 
         async with asyncio.TaskGroup() as owner:
             owner.create_task(serve())

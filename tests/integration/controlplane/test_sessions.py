@@ -182,6 +182,13 @@ async def test_the_last_status_of_a_pod_wins(api: Api, ns: str) -> None:
     assert (await api.client.pods.get("web", namespace=ns)).status.phase == "Succeeded"
 
 
+async def finish(stream: Any) -> None:
+    """As an agent ends a stream: gRPC cancels a call that nobody refers to any more, with what is on its way."""
+    await stream.done_writing()
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+
+
 async def opened(agent: Agent) -> tuple[v1.OpenStream, Any]:
     """What the agent is asked for, and the stream that it opens for it."""
     request = (await agent.read("open_stream")).open_stream
@@ -200,7 +207,7 @@ async def test_logs_come_from_the_agent(api: Api, ns: str) -> None:
             for line in (b"one\n", b"two\n"):
                 await stream.write(v1.AgentFrame(logs=v1.LogsChunk(data=line)))
             await stream.write(v1.AgentFrame(logs_ended=True))
-            await stream.done_writing()
+            await finish(stream)
             return request
 
         serving = asyncio.create_task(serve())
@@ -220,7 +227,7 @@ async def test_an_exec_goes_both_ways_and_ends_with_its_exit_code(api: Api, ns: 
             while (message := await stream.read()).WhichOneof("input") != "stdin_closed":
                 await stream.write(v1.AgentFrame(exec=v1.ExecOutput(stdout=message.stdin)))
             await stream.write(v1.AgentFrame(exec=v1.ExecOutput(exit_code=3)))
-            await stream.done_writing()
+            await finish(stream)
 
         serving = asyncio.create_task(serve())
         start = v1.ExecStart(namespace=ns, name="web", command=["cat"], stdin=True)

@@ -9,7 +9,7 @@ from typing import Final
 # Turns of the loop that must bring nobody further: a request takes some turns from the socket to where it waits, and
 # those who were answered together come back together. An idle turn takes microseconds; on a loop that is busy with
 # requests they make groups three times as large, and a write a third cheaper for etcd and for us.
-_QUIET_TURNS: Final = 16
+_QUIET_TURNS: Final = 4
 
 
 async def gather(count: Callable[[], int], most: int) -> None:

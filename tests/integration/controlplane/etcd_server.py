@@ -61,10 +61,10 @@ class EtcdServer:
         async with asyncio.timeout(20):
             await self._listening()
 
-    async def kill(self) -> None:
-        """SIGKILL, and waits for its end."""
+    async def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Ends it, and waits for its end."""
         if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGKILL)
+            self._process.send_signal(number)
             await self._process.wait()
 
     def freeze(self) -> None:

@@ -15,13 +15,15 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
-from bench.http2 import END_STREAM, HEADERS, Connection, Failed, Tls, check_trailers
+from bench.http2 import DATA, END_STREAM, Connection, Failed, Tls, check_trailers
 from bench.usage import cpu_seconds
 
 # A call that takes longer than this is taken for lost.
 _STALLED_SECONDS = 30.0
 # gRPC's own bytes before a message.
 _PREFIX = 5
+# Of a page's beginning, which says of the next one: what a list's metadata has at most.
+_BEGINNING = 1024
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,10 @@ class _Client:
         self._body = bytes.fromhex(job.body)
         self._connection = connection
         self._numbers = numbers
-        self._parts: list[bytes] = []
         self._began = 0.0
-        self._bytes_before = 0
+        # Of the answers so far that belong to the call, and of the beginning of the one that is coming.
+        self._size = 0
+        self._beginning = b""
         self._left = 0
         self._messages = 0
         self.fileno = connection.socket.fileno()
@@ -96,7 +99,7 @@ class _Client:
 
     def begin(self, now: float) -> None:
         self._began = now
-        self._bytes_before = 0
+        self._size = 0
         self._left = self._job.requests
         self._messages = 0
         self.idle = False
@@ -105,33 +108,33 @@ class _Client:
     def read(self) -> float | None:
         """Takes what has arrived; the call's milliseconds where that ends it."""
         took = None
-        for found in self._connection.frames():
-            if found.type == HEADERS:
-                if found.flags & END_STREAM:
-                    check_trailers(found.payload)
-                    took = self._end()
-            else:
-                self._parts.append(found.payload)
+        for type_, flags, payload in self._connection.parts():
+            if type_ == DATA:
+                self._size += len(payload)
+                if self._job.pages and len(self._beginning) < _BEGINNING:
+                    self._beginning += payload[:_BEGINNING]
+            elif flags & END_STREAM:
+                check_trailers(payload)
+                took = self._end()
         return took
 
     def _end(self) -> float | None:
-        # What a page says of the next one is at its beginning; that, and how long it is, is all that is looked at.
-        beginning = self._parts[0][_PREFIX:] if self._parts else b""
-        size = self._bytes_before + sum(map(len, self._parts)) - _PREFIX
-        self._parts.clear()
+        self._size -= _PREFIX
         self._left -= 1
         self._messages += 1
-        token = continue_of(beginning) if self._job.pages else b""
+        token = b""
+        if self._job.pages:
+            token = continue_of(self._beginning[_PREFIX:])
+            self._beginning = b""
         if token or self._left > 0:
-            self._bytes_before = size
             more = b"\x2a" + _varint(len(token)) + token if token else b""
             self._connection.request(self._body + more)
             return None
         took = (time.perf_counter() - self._began) * 1000
         at_least, at_most = self._job.answer_bytes
-        if not at_least <= size <= at_most:
-            raise Failed(f"an answer has {size} bytes, not {at_least} to {at_most}")
-        self.answer_bytes = size
+        if not at_least <= self._size <= at_most:
+            raise Failed(f"an answer has {self._size} bytes, not {at_least} to {at_most}")
+        self.answer_bytes = self._size
         self.answer_messages = self._messages
         self.idle = True
         return took

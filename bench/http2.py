@@ -4,7 +4,8 @@ A benchmark that shares two cores with what it measures must cost next to nothin
 which h2load cannot. So requests are bytes that were encoded beforehand, and answers are read as frames and never
 decoded: the server is told to keep no header table, and then says `grpc-status` in plain letters.
 
-Sockets do not block; a connection has one epoll loop as its owner. Flow control is kept on both sides.
+Sockets do not block; a connection has one epoll loop as its owner. Flow control is kept on both sides. Data is handed
+on in the pieces in which it comes: nothing large is put together from them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -34,7 +36,10 @@ _INITIAL_WINDOW_SIZE: Final = 4
 _DEFAULT_WINDOW: Final = 65_535
 # An answer of 2 MiB and its framing fit, so that a call needs no update of its stream's window.
 UNARY_WINDOW: Final = 4 * 1024 * 1024
-_READ_BYTES: Final = 64 * 1024
+# A TLS record has at most so many, and a read takes one record.
+_READ_BYTES: Final = 16 * 1024
+# Of a frame: the upper byte of its length and the two below it, type, flags, stream.
+_FRAME: Final = struct.Struct("!BHBBI")
 # A literal header as HPACK writes it without a table: lengths of the name and the value, both in plain letters.
 _STATUS_OK: Final = b"\x0bgrpc-status\x010"
 # Calls on one connection before its stream numbers end.
@@ -59,11 +64,8 @@ class Tls(NamedTuple):
         return context
 
 
-class Frame(NamedTuple):
-    type: int
-    flags: int
-    stream: int
-    payload: bytes
+# A piece of data, or the whole of some headers: the type of its frame, the flags, the payload.
+Part = tuple[int, int, bytes]
 
 
 def frame(type_: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -92,7 +94,9 @@ class Connection:
             raise Failed("the server does not speak HTTP/2")
         self._headers = _first_headers(path, f"{host}:{port}")
         self._stream = -1
+        # The beginning of a frame that has not come as a whole; of one of data, how many bytes are still to come.
         self._rest = b""
+        self._missing = 0
         self._window = window
         # Bytes received that the server has not been given back yet: of the connection, and of its long streams.
         self._owed = 0
@@ -128,36 +132,49 @@ class Connection:
             self._send(data)
         return self._stream
 
-    def frames(self) -> Iterator[Frame]:
-        """What has arrived for calls: frames of headers and data. To be asked whenever the socket is readable."""
+    def parts(self) -> list[Part]:
+        """What has arrived for calls. To be asked whenever the socket is readable."""
+        parts: list[Part] = []
         while True:
             try:
-                data = self.socket.recv(_READ_BYTES)
+                data = self.socket.read(_READ_BYTES)
             except ssl.SSLWantReadError:
-                return
+                return parts
             if not data:
                 raise Failed("the server closed the connection")
-            yield from self._cut(self._rest + data if self._rest else data)
+            self._cut(data, parts)
             # What the kernel has beyond the record that was read makes the socket readable again.
             if not self.socket.pending():
-                return
+                return parts
 
-    def _cut(self, data: bytes) -> Iterator[Frame]:
-        position, end = 0, len(data)
-        while end - position >= 9:
-            length = int.from_bytes(data[position : position + 3], "big")
-            stop = position + 9 + length
-            if stop > end:
-                break
-            stream = int.from_bytes(data[position + 5 : position + 9], "big")
-            found = Frame(data[position + 3], data[position + 4], stream, data[position + 9 : stop])
-            position = stop
-            if found.type > HEADERS:
-                self._control(found)
-                continue
-            if found.type == DATA:
+    def _cut(self, data: bytes, parts: list[Part]) -> None:
+        position = 0
+        if self._missing:
+            piece = data[: self._missing]
+            position = len(piece)
+            self._missing -= position
+            parts.append((DATA, 0, piece))
+        elif self._rest:
+            data = self._rest + data
+        end = len(data)
+        while end - position >= _FRAME.size:
+            upper, lower, type_, flags, stream = _FRAME.unpack_from(data, position)
+            length = upper << 16 | lower
+            begin = position + _FRAME.size
+            stop = begin + length
+            if type_ == DATA:
                 self._received(stream, length)
-            yield found
+                if stop > end:
+                    self._missing = stop - end
+                    stop = end
+                parts.append((DATA, flags, data[begin:stop]))
+            elif stop > end:
+                break
+            elif type_ == HEADERS:
+                parts.append((HEADERS, flags, data[begin:stop]))
+            else:
+                self._control(type_, flags, stream, data[begin:stop])
+            position = stop
         self._rest = data[position:]
 
     def _received(self, stream: int, length: int) -> None:
@@ -172,17 +189,16 @@ class Connection:
                 owed = 0
             self._owed_streams[stream] = owed
 
-    def _control(self, found: Frame) -> None:
-        match found.type:
-            case type_ if type_ == _SETTINGS and not found.flags & _ACK:
-                self._send(frame(_SETTINGS, _ACK, 0, b""))
-            case type_ if type_ == _PING and not found.flags & _ACK:
-                self._send(frame(_PING, _ACK, 0, found.payload))
-            case type_ if type_ == _WINDOW_UPDATE and found.stream == 0:
-                self._send_window += int.from_bytes(found.payload, "big")
-                self._send_held()
-            case type_ if type_ in (_RST_STREAM, _GOAWAY):
-                raise Failed(f"the server ended a call or the connection: {found}")
+    def _control(self, type_: int, flags: int, stream: int, payload: bytes) -> None:
+        if type_ == _SETTINGS and not flags & _ACK:
+            self._send(frame(_SETTINGS, _ACK, 0, b""))
+        elif type_ == _PING and not flags & _ACK:
+            self._send(frame(_PING, _ACK, 0, payload))
+        elif type_ == _WINDOW_UPDATE and stream == 0:
+            self._send_window += int.from_bytes(payload, "big")
+            self._send_held()
+        elif type_ in (_RST_STREAM, _GOAWAY):
+            raise Failed(f"the server ended a call or the connection: type {type_}, {payload!r}")
 
     def _send_held(self) -> None:
         while self._held and self._send_window >= self._held[0][1]:
@@ -193,7 +209,7 @@ class Connection:
     def _send(self, data: bytes) -> None:
         while True:
             try:
-                sent = self.socket.send(data)
+                sent = self.socket.write(data)
             except ssl.SSLWantWriteError:
                 # One request a connection is on its way at most: the kernel has room for it, or will at once.
                 select.select([], [self.socket], [], 10.0)

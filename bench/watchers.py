@@ -16,12 +16,12 @@ import re
 import select
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.http2 import END_STREAM, HEADERS, Connection, Failed, Frame, Tls, check_trailers
+from bench.http2 import DATA, END_STREAM, Connection, Failed, Tls, check_trailers
 from bench.usage import cpu_seconds, peak_resident_mib, resident_mib
 
 _STALLED_SECONDS: Final = 30.0
@@ -96,7 +96,22 @@ class Deliveries:
         self.first_counted: int | None = None
         self.events = 0
         self.messages = 0
-        self.seconds: list[float] = []
+        # When each message came, and which stretch of `order` it had.
+        self._arrivals: list[tuple[float, int, int]] = []
+        # The last message that was read, which is most often the next watcher's too, and its numbers.
+        self._last: tuple[bytes, list[int]] = (b"", [])
+
+    @property
+    def counted(self) -> bool:
+        return bool(self._arrivals)
+
+    def numbers(self, message: bytes, first: int) -> list[int]:
+        """Of the updates whose events these are, counted from `first`; none for a bookmark."""
+        last, numbers = self._last
+        if message != last:
+            numbers = [int(digits) - first for digits in _SEQUENCE.findall(message)]
+            self._last = (message, numbers)
+        return numbers
 
     def check(self, position: int, numbers: list[int]) -> None:
         known = self.order[position : position + len(numbers)]
@@ -104,13 +119,22 @@ class Deliveries:
             raise Failed(f"a watcher sees {numbers} where another saw {known}")
         self.order.extend(numbers[len(known) :])
 
-    def count(self, numbers: Sequence[int], now: float) -> None:
-        first = self.first_counted
-        if first is None:
+    def count(self, position: int, events: int, now: float) -> None:
+        if self.first_counted is None:
             return
         self.messages += 1
-        self.events += len(numbers)
-        self.seconds.extend([now - self.sent_at[number] for number in numbers if number >= first])
+        self.events += events
+        self._arrivals.append((now, position, position + events))
+
+    def seconds(self) -> list[float]:
+        """From an update to each of its events that count. Reckoned at the end, when nothing waits for it."""
+        first, order, sent_at = self.first_counted or 0, self.order, self.sent_at
+        return [
+            now - sent_at[number]
+            for now, start, stop in self._arrivals
+            for number in order[start:stop]
+            if number >= first
+        ]
 
 
 class _Watcher:
@@ -125,14 +149,14 @@ class _Watcher:
         connection.request(bytes.fromhex(job.watch_body), long=True)
 
     def read(self) -> None:
-        for found in self._connection.frames():
-            if found.type == HEADERS:
-                if found.flags & END_STREAM:
-                    raise Failed(f"a watch has ended: {found.payload!r}")
+        for type_, flags, payload in self._connection.parts():
+            if type_ == DATA:
+                for message in self._messages(payload):
+                    self._take(message)
+            elif flags & END_STREAM:
+                raise Failed(f"a watch has ended: {payload!r}")
+            else:
                 self.open = True
-                continue
-            for message in self._messages(found.payload):
-                self._take(message)
 
     def _messages(self, payload: bytes) -> Iterator[bytes]:
         data = self._data + payload if self._data else payload
@@ -141,19 +165,17 @@ class _Watcher:
             stop = position + _PREFIX + int.from_bytes(data[position + 1 : position + _PREFIX], "big")
             if stop > len(data):
                 break
-            yield data[position + _PREFIX : stop]
+            yield data[position:stop]
             position = stop
         self._data = data[position:]
 
     def _take(self, message: bytes) -> None:
-        first = self._sequence_from
-        numbers = [int(digits) - first for digits in _SEQUENCE.findall(message)]
-        if not numbers:
-            # A bookmark.
-            return
-        self._deliveries.check(self.position, numbers)
-        self.position += len(numbers)
-        self._deliveries.count(numbers, time.perf_counter())
+        deliveries = self._deliveries
+        numbers = deliveries.numbers(message, self._sequence_from)
+        if numbers:
+            deliveries.check(self.position, numbers)
+            deliveries.count(self.position, len(numbers), time.perf_counter())
+            self.position += len(numbers)
 
 
 class _Writer:
@@ -174,13 +196,10 @@ class _Writer:
         self._connection.request(body)
 
     def read(self) -> None:
-        for found in self._connection.frames():
-            self._frame(found)
-
-    def _frame(self, found: Frame) -> None:
-        if found.type == HEADERS and found.flags & END_STREAM:
-            check_trailers(found.payload)
-            self.idle = True
+        for type_, flags, payload in self._connection.parts():
+            if type_ != DATA and flags & END_STREAM:
+                check_trailers(payload)
+                self.idle = True
 
 
 class _Run:
@@ -216,7 +235,7 @@ class _Run:
         now = began = time.perf_counter()
         sent = 0
         deliveries = self.deliveries
-        while now < ends or (deliveries.first_counted is not None and not deliveries.seconds):
+        while now < ends or (deliveries.first_counted is not None and not deliveries.counted):
             idle = [writer for writer in self.writers if writer.idle]
             if job.rate:
                 due = int((now - began) * job.rate) + 1 - sent
@@ -289,7 +308,7 @@ def run(job: Job) -> Outcome:
     resident = {name: resident_mib(pid) for name, pid in job.pids.items()}
     peak = {name: peak_resident_mib(pid) for name, pid in job.pids.items()}
     running.close()
-    ranked = sorted(deliveries.seconds)
+    ranked = sorted(deliveries.seconds())
     step = max(1, len(ranked) // _QUANTILES)
     times = [seconds * 1000 for seconds in ranked[step // 2 :: step]]
     used = {name: after[name] - before[name] for name in after}

@@ -184,7 +184,7 @@ class Watch:
                 delivery.is_over()
                 self._last_sent = self._loop.time()
                 self._bookmark_due = False
-            await self.watcher.wait()
+            await self.watcher.turn()
 
     def close(self) -> None:
         self._timer.cancel()

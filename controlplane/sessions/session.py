@@ -181,7 +181,7 @@ class Session:
                     raise errors.Unavailable(f"the lease of the node {self.node_name} has expired: begin a new session")
                 if entry.revision != self._revision:
                     raise errors.PreconditionFailed(f"a newer session of the node {self.node_name} has begun")
-                await watcher.wait()
+                await watcher.turn()
                 watcher.take()
         finally:
             watcher.close()

@@ -10,6 +10,7 @@ ended, so that a reader that stands still costs bounded memory and nobody else's
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -86,11 +87,14 @@ class Watcher(Sleeper):
             self._past = None
         return self._channel.take(self, limit, ending)
 
-    async def wait(self) -> None:
-        """Until it is woken, or there may be something to take and it is this watcher's turn to take it."""
-        if self.error is None:
+    def turn(self) -> asyncio.Future[None]:
+        """Done when there may be something to take and it is this watcher's turn to take it, or when it is woken."""
+        woken = self.sleep()
+        if self.error is not None:
+            self.wake()
+        else:
             self._channel.await_turn(self, at_once=self._past is not None)
-            await self.sleep()
+        return woken
 
     def close(self) -> None:
         self._leave(self)
@@ -121,6 +125,8 @@ class Channel:
         self.selection = selection
         self.route = route
         self.watchers: set[Watcher] = set()
+        # How many blocks and bytes it has had.
+        self.end_index = 0
         self.end_bytes = 0
         self._log: list[Block] = []
         self._base = 0
@@ -131,10 +137,6 @@ class Channel:
         self._idle: dict[Watcher, None] = {}
         # What was joined last: from, to, what it ends with, bytes.
         self._joined: tuple[int, int, bytes, bytes] = (0, 0, b"", b"")
-
-    @property
-    def end_index(self) -> int:
-        return self._base + len(self._log)
 
     def publish(self, change: Change) -> None:
         event = event_of(change, self.selection)
@@ -150,6 +152,7 @@ class Channel:
             last.end = self.end_bytes
         else:
             self._log.append(Block(change.revision, [header, framed], size, self.end_bytes))
+            self.end_index += 1
         if self._idle:
             self._waker.queue(self._idle)
             self._idle.clear()
@@ -157,15 +160,14 @@ class Channel:
             self._trim()
 
     def take(self, watcher: Watcher, limit: int, ending: bytes) -> bytes:
-        start = watcher.position - self._base
-        if start >= len(self._log):
+        if watcher.position == self.end_index:
             return b""
-        if self._joined[:3] == (watcher.position, self.end_index, ending) and len(self._joined[3]) <= limit:
-            data = self._joined[3]
-            watcher.position = self.end_index
+        first, end, ended, data = self._joined
+        if first == watcher.position and end == self.end_index and ended == ending and len(data) <= limit:
+            watcher.position = end
             watcher.read_bytes = self.end_bytes
             return data
-        stop = start
+        start = stop = watcher.position - self._base
         last = watcher.read_bytes + limit
         while stop < len(self._log) and (stop == start or self._log[stop].end <= last):
             stop += 1

@@ -88,8 +88,7 @@ async def test_a_waiting_watcher_is_woken_by_a_change_that_it_selects() -> None:
     feed = Feed()
     watcher = feed.watch(namespace="other")
     assert not watcher.take()
-    waiting = asyncio.create_task(watcher.wait())
-    await asyncio.sleep(0)
+    waiting = watcher.turn()
     feed.put(pod("a"))
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -102,8 +101,7 @@ async def test_a_waiting_watcher_is_woken_by_its_end() -> None:
     feed = Feed()
     watcher = feed.watch()
     assert not watcher.take()
-    waiting = asyncio.create_task(watcher.wait())
-    await asyncio.sleep(0)
+    waiting = watcher.turn()
     feed.cache.end_watches(errors.Unavailable("stopping"))
     await waiting
     with pytest.raises(errors.Unavailable):
@@ -115,8 +113,7 @@ async def test_a_watcher_that_is_woken_while_nothing_happens_leaves_nothing_behi
     watcher = feed.watch()
     assert not watcher.take()
     for _ in range(10):
-        waiting = asyncio.create_task(watcher.wait())
-        await asyncio.sleep(0)
+        waiting = watcher.turn()
         watcher.wake()
         await waiting
     assert len(watcher._channel._idle) == 1
@@ -132,6 +129,6 @@ async def test_a_watcher_with_more_to_take_waits_for_its_turn_only() -> None:
     filled(feed, 2, 100 * KIB)
     for watcher, batches in ((resumed, 5), (live, 2)):
         for _ in range(batches):
-            await watcher.wait()
+            await watcher.turn()
             assert watcher.take(limit=1)
         assert not watcher.take()

@@ -13,7 +13,7 @@ from typing import Final
 
 import uvloop
 
-from bench import api, fanout, many_agents, pods
+from bench import api, fanout, kubernetes, many_agents, pods
 from bench.measures import Measure
 from lab.programs import search_path
 
@@ -35,6 +35,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "api_list": Benchmark("milliseconds to list 5,000 pods", api.api_list, api.add_list_options),
     "watch_fanout": Benchmark("events to hundreds of watchers", fanout.watch_fanout, fanout.add_options),
     "many_agents": Benchmark("what a node costs the control plane", many_agents.many_agents, many_agents.add_options),
+    "kubernetes": Benchmark("a kube-apiserver and ours, in turns", kubernetes.kubernetes, kubernetes.add_options),
 }
 
 

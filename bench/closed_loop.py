@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
+from bench import rest
 from bench.http2 import DATA, END_STREAM, Connection, Failed, Tls, check_trailers
 from bench.usage import cpu_seconds
 
@@ -50,6 +51,8 @@ class Job:
     pages: bool = False
     # Requests, one after another, that are one call.
     requests: int = 1
+    # To a Kubernetes apiserver, where the body is a whole request of HTTP/1.1 (see bench.rest).
+    rest: bool = False
     # Processes whose CPU time to measure, by name.
     pids: dict[str, int] = field(default_factory=dict)
 
@@ -81,7 +84,7 @@ def together(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 class _Client:
-    def __init__(self, job: Job, connection: Connection, numbers: count[int]) -> None:
+    def __init__(self, job: Job, connection: Connection | rest.RestConnection, numbers: count[int]) -> None:
         self._job = job
         self._body = bytes.fromhex(job.body)
         self._connection = connection
@@ -148,9 +151,9 @@ class _Client:
 
 
 def run(job: Job) -> Outcome:
-    context = Tls(Path(job.ca), Path(job.cert), Path(job.key)).context()
+    tls = Tls(Path(job.ca), Path(job.cert), Path(job.key))
     numbers = count(job.counter_from)
-    connections = [Connection("127.0.0.1", job.port, context, job.path) for _ in range(job.clients)]
+    connections = [_connect(job, tls) for _ in range(job.clients)]
     clients = {client.fileno: client for client in (_Client(job, one, numbers) for one in connections)}
     poll = select.epoll()
     for fileno in clients:
@@ -185,6 +188,12 @@ def run(job: Job) -> Outcome:
         connection.close()
     last = next(iter(clients.values()))
     return Outcome(now - started, times, used, next(numbers), last.answer_bytes, last.answer_messages)
+
+
+def _connect(job: Job, tls: Tls) -> Connection | rest.RestConnection:
+    if job.rest:
+        return rest.RestConnection("127.0.0.1", job.port, rest.context(tls))
+    return Connection("127.0.0.1", job.port, tls.context(), job.path)
 
 
 def _drain(poll: select.epoll, clients: dict[int, _Client]) -> None:

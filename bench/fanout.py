@@ -110,7 +110,7 @@ class _Rounds:
             update_body=update.hex(),
             sequence_at=update.index(_SEQUENCE.encode()),
             sequence_from=0,
-            object_at=update.index(COUNTER.encode()),
+            object_at=[update.index(COUNTER.encode())],
             objects=options.pods,
             writers=_WRITERS,
             rate=0.0,

@@ -41,7 +41,7 @@ _READ_BYTES: Final = 16 * 1024
 # Of a frame: the upper byte of its length and the two below it, type, flags, stream.
 _FRAME: Final = struct.Struct("!BHBBI")
 # A literal header as HPACK writes it without a table: lengths of the name and the value, both in plain letters.
-_STATUS_OK: Final = b"\x0bgrpc-status\x010"
+STATUS_OK: Final = b"\x0bgrpc-status\x010"
 # Calls on one connection before its stream numbers end.
 _LAST_STREAM: Final = 2**31 - 1
 
@@ -79,8 +79,45 @@ def message(body: bytes) -> bytes:
 
 def check_trailers(trailers: bytes) -> None:
     """Raises Failed unless the call that these headers end was a success."""
-    if _STATUS_OK not in trailers:
+    if STATUS_OK not in trailers:
         raise Failed(f"an answer is no success: {trailers!r}")
+
+
+class Frames:
+    """Reads the frames of one connection, in whatever pieces they come."""
+
+    def __init__(self) -> None:
+        # The beginning of a frame that has not come as a whole; of one of data, how many bytes are still to come, and
+        # for which stream.
+        self._rest = b""
+        self._missing = 0
+        self._missing_for = 0
+
+    def read(self, data: bytes) -> list[tuple[int, int, int, bytes]]:
+        """Type, flags, stream and payload of each; of data as much as there is, as a frame of its own."""
+        frames = []
+        position = 0
+        if self._missing:
+            piece = data[: self._missing]
+            position = len(piece)
+            self._missing -= position
+            frames.append((DATA, 0, self._missing_for, piece))
+        elif self._rest:
+            data = self._rest + data
+        end = len(data)
+        while end - position >= _FRAME.size:
+            upper, lower, type_, flags, stream = _FRAME.unpack_from(data, position)
+            begin = position + _FRAME.size
+            stop = begin + (upper << 16 | lower)
+            if stop > end:
+                if type_ != DATA:
+                    break
+                self._missing, self._missing_for = stop - end, stream
+                stop = end
+            frames.append((type_, flags, stream, data[begin:stop]))
+            position = stop
+        self._rest = data[position:]
+        return frames
 
 
 class Connection:
@@ -94,9 +131,7 @@ class Connection:
             raise Failed("the server does not speak HTTP/2")
         self._headers = _first_headers(path, f"{host}:{port}")
         self._stream = -1
-        # The beginning of a frame that has not come as a whole; of one of data, how many bytes are still to come.
-        self._rest = b""
-        self._missing = 0
+        self._frames = Frames()
         self._window = window
         # Bytes received that the server has not been given back yet: of the connection, and of its long streams.
         self._owed = 0
@@ -112,8 +147,8 @@ class Connection:
     def close(self) -> None:
         self.socket.close()
 
-    def request(self, body: bytes, *, long: bool = False) -> int:
-        """Sends a call; the number of its stream. `long` ones, which may answer without an end, get window updates."""
+    def request(self, body: bytes, *, long: bool = False) -> None:
+        """Sends a call. `long` ones, which may answer without an end, get window updates."""
         self._stream += 2
         if self._stream > _LAST_STREAM:
             raise Failed("the connection has no stream left")
@@ -130,52 +165,20 @@ class Connection:
         else:
             self._send_window -= len(framed)
             self._send(data)
-        return self._stream
 
     def parts(self) -> list[Part]:
         """What has arrived for calls. To be asked whenever the socket is readable."""
         parts: list[Part] = []
-        while True:
-            try:
-                data = self.socket.read(_READ_BYTES)
-            except ssl.SSLWantReadError:
-                return parts
-            if not data:
-                raise Failed("the server closed the connection")
-            self._cut(data, parts)
-            # What the kernel has beyond the record that was read makes the socket readable again.
-            if not self.socket.pending():
-                return parts
-
-    def _cut(self, data: bytes, parts: list[Part]) -> None:
-        position = 0
-        if self._missing:
-            piece = data[: self._missing]
-            position = len(piece)
-            self._missing -= position
-            parts.append((DATA, 0, piece))
-        elif self._rest:
-            data = self._rest + data
-        end = len(data)
-        while end - position >= _FRAME.size:
-            upper, lower, type_, flags, stream = _FRAME.unpack_from(data, position)
-            length = upper << 16 | lower
-            begin = position + _FRAME.size
-            stop = begin + length
-            if type_ == DATA:
-                self._received(stream, length)
-                if stop > end:
-                    self._missing = stop - end
-                    stop = end
-                parts.append((DATA, flags, data[begin:stop]))
-            elif stop > end:
-                break
-            elif type_ == HEADERS:
-                parts.append((HEADERS, flags, data[begin:stop]))
-            else:
-                self._control(type_, flags, stream, data[begin:stop])
-            position = stop
-        self._rest = data[position:]
+        for data in receive(self.socket):
+            for type_, flags, stream, payload in self._frames.read(data):
+                if type_ == DATA:
+                    self._received(stream, len(payload))
+                    parts.append((DATA, flags, payload))
+                elif type_ == HEADERS:
+                    parts.append((HEADERS, flags, payload))
+                else:
+                    self._control(type_, flags, stream, payload)
+        return parts
 
     def _received(self, stream: int, length: int) -> None:
         self._owed += length
@@ -207,16 +210,35 @@ class Connection:
             self._send(data)
 
     def _send(self, data: bytes) -> None:
-        while True:
-            try:
-                sent = self.socket.write(data)
-            except ssl.SSLWantWriteError:
-                # One request a connection is on its way at most: the kernel has room for it, or will at once.
-                select.select([], [self.socket], [], 10.0)
-                continue
-            if sent == len(data):
-                return
-            data = data[sent:]
+        send(self.socket, data)
+
+
+def receive(connection: ssl.SSLSocket) -> Iterator[bytes]:
+    """What there is to read, a TLS record at a time."""
+    while True:
+        try:
+            data = connection.read(_READ_BYTES)
+        except ssl.SSLWantReadError:
+            return
+        if not data:
+            raise Failed("the server closed the connection")
+        yield data
+        # What the kernel has beyond the record that was read makes the socket readable again.
+        if not connection.pending():
+            return
+
+
+def send(connection: ssl.SSLSocket, data: bytes) -> None:
+    while True:
+        try:
+            sent = connection.write(data)
+        except ssl.SSLWantWriteError:
+            # One request a connection is on its way at most: the kernel has room for it, or will at once.
+            select.select([], [connection], [], 10.0)
+            continue
+        if sent == len(data):
+            return
+        data = data[sent:]
 
 
 def _data_frames(stream: int, framed: bytes) -> Iterator[bytes]:

@@ -16,11 +16,12 @@ import re
 import select
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from bench import rest
 from bench.http2 import DATA, END_STREAM, Connection, Failed, Tls, check_trailers
 from bench.usage import cpu_seconds, peak_resident_mib, resident_mib
 
@@ -29,9 +30,9 @@ _STALLED_SECONDS: Final = 30.0
 _PREFIX: Final = 5
 # What a client of gRPC's C core takes before it has measured the line is a quarter of this.
 _WATCH_WINDOW: Final = 256 * 1024
-# The annotation that carries an update's number: its key, and the tag and length of its value.
+# The annotation that carries an update's number: its key, then the tag and length of its value, or what JSON has there.
 SEQUENCE_KEY: Final = "bench/sequence"
-_SEQUENCE: Final = re.compile(SEQUENCE_KEY.encode() + rb"\x12\x0a(\d{10})")
+_SEQUENCE: Final = re.compile(SEQUENCE_KEY.encode() + rb'(?:\x12\x0a|":")(\d{10})')
 _WIDTH: Final = 10
 # How long to wait for something to arrive before looking at the clock again.
 _TURN_SECONDS: Final = 0.1
@@ -53,11 +54,11 @@ class Job:
     watchers: int
     update_path: str
     update_body: str
-    # Where an update has its number, and where the name of its object has one below `objects`.
+    # Where an update has its number, and where names of its object have one below `objects`.
     sequence_at: int
     # The first update's number. An update that changes nothing has no event, so that no two jobs may share numbers.
     sequence_from: int
-    object_at: int
+    object_at: Sequence[int]
     objects: int
     writers: int
     # Updates a second; 0: as fast as it goes, with at most `ahead` that the slowest watcher has not seen.
@@ -66,6 +67,8 @@ class Job:
     seconds: float
     warm_up_seconds: float
     pids: dict[str, int]
+    # To a Kubernetes apiserver, where bodies are whole requests of HTTP/1.1 (see bench.rest).
+    rest: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ class Deliveries:
 
 
 class _Watcher:
-    def __init__(self, connection: Connection, job: Job, deliveries: Deliveries) -> None:
+    def __init__(self, connection: Connection | rest.RestConnection, job: Job, deliveries: Deliveries) -> None:
         self._connection = connection
         self._sequence_from = job.sequence_from
         self._deliveries = deliveries
@@ -179,7 +182,7 @@ class _Watcher:
 
 
 class _Writer:
-    def __init__(self, connection: Connection, job: Job, deliveries: Deliveries) -> None:
+    def __init__(self, connection: Connection | rest.RestConnection, job: Job, deliveries: Deliveries) -> None:
         self._connection = connection
         self._body = bytes.fromhex(job.update_body)
         self._job = job
@@ -190,7 +193,8 @@ class _Writer:
         job, sent_at = self._job, self._deliveries.sent_at
         number = len(sent_at)
         body = _patched(self._body, job.sequence_at, job.sequence_from + number)
-        body = _patched(body, job.object_at, number % job.objects)
+        for at in job.object_at:
+            body = _patched(body, at, number % job.objects)
         self.idle = False
         sent_at.append(time.perf_counter())
         self._connection.request(body)
@@ -205,23 +209,24 @@ class _Writer:
 class _Run:
     def __init__(self, job: Job) -> None:
         self.job = job
-        context = Tls(Path(job.ca), Path(job.cert), Path(job.key)).context()
+        tls = Tls(Path(job.ca), Path(job.cert), Path(job.key))
+        self._context = rest.context(tls) if job.rest else tls.context()
         self.deliveries = Deliveries()
         self._poll = select.epoll()
         self._ends: dict[int, _Watcher | _Writer] = {}
         self.watchers: list[_Watcher] = []
         self.writers: list[_Writer] = []
-        self._connections: list[Connection] = []
+        self._connections: list[Connection | rest.RestConnection] = []
         self._slowest = 0
         for number in range(job.watchers):
             if number % _OPENED_AT_ONCE == 0:
                 self._wait_open()
-            connection = self._connect(context, job.watch_path, _WATCH_WINDOW)
+            connection = self._connect(job.watch_path, _WATCH_WINDOW)
             watcher = self._ends[connection.socket.fileno()] = _Watcher(connection, job, self.deliveries)
             self.watchers.append(watcher)
         self._wait_open()
         for _ in range(job.writers):
-            connection = self._connect(context, job.update_path)
+            connection = self._connect(job.update_path)
             writer = self._ends[connection.socket.fileno()] = _Writer(connection, job, self.deliveries)
             self.writers.append(writer)
 
@@ -270,8 +275,13 @@ class _Run:
         for connection in self._connections:
             connection.close()
 
-    def _connect(self, context: object, path: str, window: int = 65_536) -> Connection:
-        connection = Connection("127.0.0.1", self.job.port, context, path, window=window)  # type: ignore[arg-type]
+    def _connect(self, path: str, window: int = 65_536) -> Connection | rest.RestConnection:
+        job = self.job
+        connection: Connection | rest.RestConnection
+        if job.rest:
+            connection = rest.RestConnection("127.0.0.1", job.port, self._context)
+        else:
+            connection = Connection("127.0.0.1", job.port, self._context, path, window=window)
         self._connections.append(connection)
         self._poll.register(connection.socket.fileno(), select.EPOLLIN)
         return connection

@@ -80,9 +80,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 async def kubernetes(options: argparse.Namespace) -> AsyncIterator[Measure]:
     async with running_backends() as ours, _running(options.apiserver, ours.tls) as theirs:
+        async for measure in _gets(options, ours, theirs):
+            yield measure
         await create_pods(ours, options.pods)
         await _create_pods(theirs, options.pods)
-        for measures in (_lists, _watches, _gets, _creates):
+        for measures in (_lists, _watches, _creates):
             async for measure in measures(options, ours, theirs):
                 yield measure
 

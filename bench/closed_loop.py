@@ -192,7 +192,7 @@ def run(job: Job) -> Outcome:
 
 def _connect(job: Job, tls: Tls) -> Connection | rest.RestConnection:
     if job.rest:
-        return rest.RestConnection("127.0.0.1", job.port, rest.context(tls))
+        return rest.RestConnection("127.0.0.1", job.port, rest.context(tls.ca))
     return Connection("127.0.0.1", job.port, tls.context(), job.path)
 
 

@@ -210,7 +210,7 @@ class _Run:
     def __init__(self, job: Job) -> None:
         self.job = job
         tls = Tls(Path(job.ca), Path(job.cert), Path(job.key))
-        self._context = rest.context(tls) if job.rest else tls.context()
+        self._context = rest.context(tls.ca) if job.rest else tls.context()
         self.deliveries = Deliveries()
         self._poll = select.epoll()
         self._ends: dict[int, _Watcher | _Writer] = {}

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bench import rest
-from bench.api import COUNTER, IMAGE, LISTED_POD_BYTES, create_pods, sized_pod
+from bench.api import COUNTER, IMAGE, LISTED_POD_BYTES, add_processes, create_pods, sized_pod
 from bench.backends import Backends, etcd_process, free_ports, generate, process, run_generator, running_backends
 from bench.closed_loop import Job, Outcome
 from bench.http2 import Failed
@@ -77,10 +77,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calm-watchers", type=int, default=100, help="at a fixed rate (%(default)s)")
     parser.add_argument("--rate", type=float, default=200.0, help="updates a second for them (%(default)s)")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each round (%(default)s)")
+    add_processes(parser)
 
 
 async def kubernetes(options: argparse.Namespace) -> AsyncIterator[Measure]:
-    async with running_backends() as ours, _running(options.apiserver, ours.tls) as theirs:
+    async with running_backends(options.processes) as ours, _running(options.apiserver, ours.tls) as theirs:
         async for measure in _gets(options, ours, theirs):
             yield measure
         await create_pods(ours, options.pods)

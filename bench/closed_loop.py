@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import select
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -153,7 +154,8 @@ class _Client:
 def run(job: Job) -> Outcome:
     tls = Tls(Path(job.ca), Path(job.cert), Path(job.key))
     numbers = count(job.counter_from)
-    connections = [_connect(job, tls) for _ in range(job.clients)]
+    context = rest.context(tls.ca) if job.rest else tls.context()
+    connections = [_connect(job, context) for _ in range(job.clients)]
     clients = {client.fileno: client for client in (_Client(job, one, numbers) for one in connections)}
     poll = select.epoll()
     for fileno in clients:
@@ -190,10 +192,10 @@ def run(job: Job) -> Outcome:
     return Outcome(now - started, times, used, next(numbers), last.answer_bytes, last.answer_messages)
 
 
-def _connect(job: Job, tls: Tls) -> Connection | rest.RestConnection:
+def _connect(job: Job, context: ssl.SSLContext) -> Connection | rest.RestConnection:
     if job.rest:
-        return rest.RestConnection("127.0.0.1", job.port, rest.context(tls.ca))
-    return Connection("127.0.0.1", job.port, tls.context(), job.path)
+        return rest.RestConnection("127.0.0.1", job.port, context)
+    return Connection("127.0.0.1", job.port, context, job.path)
 
 
 def _drain(poll: select.epoll, clients: dict[int, _Client]) -> None:

@@ -19,6 +19,7 @@ from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from controlplane import grpc_server
 from controlplane.metrics import ReplicaMetrics, serve_metrics
 from controlplane.services.admission import Admission
 from controlplane.services.allocation import Allocator
@@ -136,7 +137,7 @@ class Replica:
         # A second server on the same port is an error, not a silent share of its connections; processes that are meant
         # to share one have a supervisor that keeps it for them.
         sharing = ("grpc.so_reuseport", int(settings.own_listen is not None))
-        server = grpc.aio.server(options=(*_OPTIONS, sharing))
+        server = grpc_server.server((*_OPTIONS, sharing))
         reader = Reader(self.cache)
         handlers = [Verbs(kind, reader, self._writer).handler() for kind in kinds.KINDS]
         handlers += [

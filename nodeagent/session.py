@@ -95,10 +95,12 @@ class Session:
             interval = welcome.heartbeat_interval.ToMicroseconds() / 1e6
             self.established.set()
             log.info("session established", lease=welcome.lease_id, server=endpoint.address)
+            failures: asyncio.Queue[v1.StreamFailed] = asyncio.Queue()
             async with asyncio.TaskGroup() as owner:
                 owner.create_task(self._beat(stream, writing, interval), name="heartbeats")
                 owner.create_task(self._send_statuses(stream, writing), name="statuses")
-                owner.create_task(self._read(owner, endpoint, stream, writing, interval), name="session reader")
+                owner.create_task(self._send_failures(stream, writing, failures), name="failures of streams")
+                owner.create_task(self._read(owner, endpoint, stream, failures, interval), name="session reader")
         finally:
             self._serving.clear()
             stream.cancel()
@@ -136,8 +138,24 @@ class Session:
             async with writing:
                 await stream.write(v1.AgentMessage(statuses=batch))
 
+    async def _send_failures(
+        self, stream: Stream, writing: asyncio.Lock, failures: asyncio.Queue[v1.StreamFailed]
+    ) -> NoReturn:
+        """In a task of their own, not in those that have failed: these end when the other end closes their stream, and
+        gRPC ends the whole session with a write that is cancelled.
+        """
+        while True:
+            failure = await failures.get()
+            async with writing:
+                await stream.write(v1.AgentMessage(stream_failed=failure))
+
     async def _read(
-        self, owner: asyncio.TaskGroup, endpoint: Endpoint, stream: Stream, writing: asyncio.Lock, interval: float
+        self,
+        owner: asyncio.TaskGroup,
+        endpoint: Endpoint,
+        stream: Stream,
+        failures: asyncio.Queue[v1.StreamFailed],
+        interval: float,
     ) -> NoReturn:
         while True:
             message = await _read_within(stream, interval * _SILENT_INTERVALS)
@@ -147,35 +165,33 @@ class Session:
                 case "open_stream":
                     request = message.open_stream
                     self._serving[request.stream_id] = owner.create_task(
-                        self._serve(endpoint, request, stream, writing), name=f"stream {request.stream_id}"
+                        self._serve(endpoint, request, failures), name=f"stream {request.stream_id}"
                     )
                 case "close_stream":
                     served = self._serving.pop(message.close_stream, None)
                     if served is not None:
                         served.cancel()
 
-    async def _serve(self, endpoint: Endpoint, request: v1.OpenStream, session: Stream, writing: asyncio.Lock) -> None:
+    async def _serve(
+        self, endpoint: Endpoint, request: v1.OpenStream, failures: asyncio.Queue[v1.StreamFailed]
+    ) -> None:
         stream = _open(self._connection, endpoint, _STREAM, v1.ExecInput)
         try:
             await stream.write(v1.AgentFrame(stream_id=request.stream_id))
             await self._streams.serve(request, stream)
         except errors.PodwireError as error:
-            await _tell_failure(request, error, session, writing)
+            failures.put_nowait(_failure(request, error))
         except Exception as error:
             # The one place that outlives a fault of a stream: neither the session nor other streams are to suffer.
             log.exception("stream failed", stream=request.stream_id)
-            await _tell_failure(request, errors.Internal(f"the agent failed: {error}"), session, writing)
+            failures.put_nowait(_failure(request, errors.Internal(f"the agent failed: {error}")))
         finally:
             self._serving.pop(request.stream_id, None)
             stream.cancel()
 
 
-async def _tell_failure(
-    request: v1.OpenStream, error: errors.PodwireError, session: Stream, writing: asyncio.Lock
-) -> None:
-    failure = v1.StreamFailed(stream_id=request.stream_id, reason=error.reason, message=error.message)
-    async with writing:
-        await session.write(v1.AgentMessage(stream_failed=failure))
+def _failure(request: v1.OpenStream, error: errors.PodwireError) -> v1.StreamFailed:
+    return v1.StreamFailed(stream_id=request.stream_id, reason=error.reason, message=error.message)
 
 
 def _open(

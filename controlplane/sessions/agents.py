@@ -17,7 +17,7 @@ from controlplane.services.verbs import Context, answer_errors, parse
 from controlplane.services.writing import now
 from controlplane.sessions.broker import Broker, Relay
 from controlplane.sessions.forwarding import away
-from controlplane.sessions.session import Session
+from controlplane.sessions.session import Session, first_of
 from controlplane.sessions.statuses import StatusWriter
 from controlplane.store import entries, keys, wire
 from controlplane.store import operations as op
@@ -230,20 +230,35 @@ class Agents:
             async with asyncio.TaskGroup() as owner:
                 inputs = owner.create_task(_send_inputs(relay, context), name="inputs to an agent")
                 async for frame in frames:
-                    await relay.outputs.put(frame)
+                    await _put(relay, frame)
                 inputs.cancel()
-        except* errors.Unavailable:
-            # The client has gone: the stream just ends.
-            pass
+        except BaseExceptionGroup as group:
+            _, other = group.split(_ClientGone)
+            if other is not None:
+                raise first_of(other) from None
         finally:
             relay.close()
 
 
+class _ClientGone(Exception):
+    """The other end of a relay has closed it, or was told of a failure: the agent's stream just ends."""
+
+
+async def _put(relay: Relay, frame: v1.AgentFrame) -> None:
+    try:
+        await relay.outputs.put(frame)
+    except errors.PodwireError:
+        raise _ClientGone from None
+
+
 async def _send_inputs(relay: Relay, context: Context) -> None:
-    while (message := await relay.inputs.get()) is not None:
-        await context.write(message.SerializeToString())
-    # The client is gone, or this end is: reading on would wait for an agent that has nothing more to do.
-    raise errors.Unavailable("the client has ended the stream")
+    try:
+        while (message := await relay.inputs.get()) is not None:
+            await context.write(message.SerializeToString())
+    except errors.PodwireError:
+        pass
+    # Reading on would wait for an agent that has nothing more to do.
+    raise _ClientGone
 
 
 async def _messages(context: Context, message: Any) -> AsyncIterator[Any]:

@@ -100,7 +100,7 @@ class Session:
             known, unknown = group.split(errors.PodwireError)
             if unknown is not None or known is None:
                 raise
-            raise _first(known) from None
+            raise first_of(known) from None
 
     async def _wait_ended(self) -> None:
         await self._ended
@@ -187,7 +187,8 @@ class Session:
             watcher.close()
 
 
-def _first(group: BaseException) -> BaseException:
+def first_of(group: BaseException) -> BaseException:
+    """The first error in a group, and in the groups in it."""
     while isinstance(group, BaseExceptionGroup):
         group = group.exceptions[0]
     return group

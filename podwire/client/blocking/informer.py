@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from podwire.client import informer
-from podwire.client.blocking.loop import LoopThread, Running
+from podwire.client.blocking.loop import LoopThread, Running, wait_for_any
 from podwire.client.informer import Handler
 from podwire.client.kind_client import KindClient
 from podwire.keys import Object
@@ -80,7 +80,7 @@ class Informer(Generic[T]):
     def wait_synced(self, timeout: float | None = None) -> None:
         """Until the picture is complete; TimeoutError after `timeout` seconds."""
         synced = self._loop.start(self._informer.wait_synced)
-        concurrent.futures.wait([synced.outcome, self._failed], timeout, concurrent.futures.FIRST_COMPLETED)
+        wait_for_any([synced.outcome, self._failed], timeout)
         if not synced.outcome.done():
             synced.cancel()
             if self._failed.done():

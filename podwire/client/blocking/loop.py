@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import math
 import os
 import threading
+import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from typing import Generic, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from typing import Any, Final, Generic, TypeVar
 
 import uvloop
 
 R = TypeVar("R")
 T = TypeVar("T")
+
+# Seconds.
+_SIGNALS_WITHIN: Final = 1.0
 
 
 class Closed(RuntimeError):
@@ -25,17 +31,43 @@ class Running(Generic[R]):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, make: Callable[[], Awaitable[R]]) -> None:
         self.outcome: concurrent.futures.Future[R] = concurrent.futures.Future()
+        # The loop was asked, or was about to be.
+        self.asked = False
         self._loop = loop
         self._make = make
         self._task: asyncio.Task[R] | None = None
 
-    def begin(self) -> None:
-        self._task = self._loop.create_task(self._run())
-        self._task.add_done_callback(self._end)
+    def ask(self) -> None:
+        self.asked = True
+        self._loop.call_soon_threadsafe(self._begin)
 
     def cancel(self) -> None:
         """Asks it to end, from any thread; `outcome` says when it has."""
-        self._loop.call_soon_threadsafe(lambda: self._task.cancel() if self._task else None)
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def result(self) -> R:
+        """Waits for the outcome; whatever a signal's handler raises comes within a second.
+
+        Python runs handlers in the main thread, between its own steps: a signal that comes just before this thread
+        begins to wait, or to another thread, does not wake it.
+        """
+        while not self.outcome.done():
+            try:
+                self.outcome.exception(_SIGNALS_WITHIN)
+            except concurrent.futures.TimeoutError:
+                continue
+        return self.outcome.result()
+
+    def _begin(self) -> None:
+        if not self.outcome.done():
+            self._task = self._loop.create_task(self._run())
+            self._task.add_done_callback(self._end)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        elif not self.outcome.done():
+            self.outcome.set_exception(Closed("this call was given up before it began"))
 
     async def _run(self) -> R:
         return await self._make()
@@ -47,6 +79,13 @@ class Running(Generic[R]):
             self.outcome.set_exception(error)
         else:
             self.outcome.set_result(task.result())
+
+
+def wait_for_any(outcomes: Sequence[concurrent.futures.Future[Any]], timeout: float | None) -> None:
+    """Until one of them is there, or `timeout` seconds have passed; signals as in `Running.result`."""
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    while not any(outcome.done() for outcome in outcomes) and (left := deadline - time.monotonic()) > 0:
+        concurrent.futures.wait(outcomes, min(left, _SIGNALS_WITHIN), concurrent.futures.FIRST_COMPLETED)
 
 
 class LoopThread:
@@ -71,6 +110,11 @@ class LoopThread:
 
     def start(self, make: Callable[[], Awaitable[R]]) -> Running[R]:
         """Runs what `make` gives in the loop, where it is called too."""
+        running = Running(self._loop, make)
+        self._start(running)
+        return running
+
+    def _start(self, running: Running[R]) -> None:
         if os.getpid() != self._process:
             raise RuntimeError(
                 f"this client belongs to process {self._process}, which was forked: its threads and connections did "
@@ -78,22 +122,22 @@ class LoopThread:
             )
         if threading.current_thread() is self._thread:
             raise RuntimeError("this thread runs the client's loop and cannot wait for it")
-        running = Running(self._loop, make)
         with self._lock:
             if not self._stop.alive:
                 raise Closed("the client is closed")
-            self._loop.call_soon_threadsafe(running.begin)
-        return running
+            running.ask()
 
     def run(self, make: Callable[[], Awaitable[R]]) -> R:
         """The result of what `make` gives. Ctrl-C, or whatever ends the waiting, ends it there too."""
-        running = self.start(make)
+        running = Running(self._loop, make)
         try:
-            return running.outcome.result()
+            self._start(running)
+            return running.result()
         except BaseException:
-            if not running.outcome.done():
+            if running.asked and not running.outcome.done():
                 running.cancel()
-                concurrent.futures.wait([running.outcome])
+                with contextlib.suppress(Exception):
+                    running.result()
             raise
 
     def iterate(self, make: Callable[[], AsyncGenerator[T, None]]) -> Generator[T, None, None]:

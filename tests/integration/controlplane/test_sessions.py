@@ -340,6 +340,44 @@ async def test_what_the_agent_cannot_open_is_said_to_the_client(api: Api, ns: st
         await refusing
 
 
+async def test_what_fails_after_the_agent_has_opened_it_is_said_too_and_the_stream_just_ends(api: Api, ns: str) -> None:
+    await running_pod(api.client, ns, ns)
+    async with agent_of(api, ns) as agent:
+        await agent.begin()
+
+        async def fail() -> Any:
+            request, stream = await opened(agent)
+            failed = v1.StreamFailed(stream_id=request.stream_id, reason="NOT_FOUND", message="no log any more")
+            await agent.call.write(v1.AgentMessage(stream_failed=failed))
+            return stream
+
+        failing = asyncio.create_task(fail())
+        with pytest.raises(errors.NotFound, match="no log any more"):
+            async for _ in api.client.pods.logs(v1.LogsRequest(namespace=ns, name="web")):
+                pass
+        async with asyncio.timeout(10):
+            assert await (await failing).read() is grpc.aio.EOF
+
+
+async def test_a_frame_that_is_no_message_is_refused(api: Api, ns: str) -> None:
+    await running_pod(api.client, ns, ns)
+    async with agent_of(api, ns) as agent:
+        await agent.begin()
+        start = v1.ExecStart(namespace=ns, name="web", command=["sleep"])
+        async with api.client.pods.exec(start) as session, grpc.aio.insecure_channel(api.endpoint) as channel:
+            request = (await agent.read("open_stream")).open_stream
+            stream: Any = channel.stream_stream("/podwire.v1.Agents/Stream")()
+            await stream.write(v1.AgentFrame(stream_id=request.stream_id).SerializeToString())
+            await stream.write(b"\xff")
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                async with asyncio.timeout(10):
+                    await stream.read()
+            assert isinstance(from_rpc_error(refused.value), errors.Invalid)
+            with pytest.raises(errors.NodeUnreachable, match="without an exit code"):
+                async for _ in session:
+                    pass
+
+
 async def test_a_slow_client_holds_the_agent_up_and_not_the_server(api: Api, ns: str) -> None:
     await running_pod(api.client, ns, ns)
     written = 0

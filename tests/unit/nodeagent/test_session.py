@@ -19,6 +19,7 @@ from podwire.client.connection import Connection, Stream
 from podwire.v1 import agents_pb2_grpc
 
 HEARTBEAT = 0.05
+LENGTHY = "lengthy"
 
 
 class ControlPlane(agents_pb2_grpc.AgentsServicer):
@@ -30,6 +31,8 @@ class ControlPlane(agents_pb2_grpc.AgentsServicer):
         self.to_say: asyncio.Queue[v1.ControlMessage | None] = asyncio.Queue()
         self.frames: asyncio.Queue[v1.AgentFrame] = asyncio.Queue()
         self.silent = False
+        self.listening = asyncio.Event()
+        self.listening.set()
 
     async def Session(self, requests: Any, context: Any) -> AsyncIterator[v1.ControlMessage]:
         first = await anext(aiter(requests))
@@ -44,8 +47,15 @@ class ControlPlane(agents_pb2_grpc.AgentsServicer):
         finally:
             listening.cancel()
 
+    async def talk(self) -> None:
+        """Heartbeats that nobody has asked for."""
+        while True:
+            self.to_say.put_nowait(v1.ControlMessage(heartbeat=v1.Heartbeat()))
+            await asyncio.sleep(HEARTBEAT / 2)
+
     async def _listen(self, requests: Any) -> None:
         async for message in requests:
+            await self.listening.wait()
             if message.HasField("heartbeat"):
                 if not self.silent:
                     self.to_say.put_nowait(v1.ControlMessage(heartbeat=message.heartbeat))
@@ -63,7 +73,9 @@ class Echo:
 
     async def serve(self, request: v1.OpenStream, stream: Stream) -> None:
         if request.HasField("exec"):
-            raise errors.PreconditionFailed("the container is not running")
+            # More than fits between the agent and a control plane that does not listen.
+            detail = "!" * 1_000_000 if request.exec.name == LENGTHY else ""
+            raise errors.PreconditionFailed(f"the container is not running{detail}")
         await stream.write(v1.AgentFrame(logs=v1.LogsChunk(data=b"line\n")))
         await stream.done_writing()
         while await stream.read() is not None:
@@ -81,7 +93,8 @@ class Scene:
         self.server: grpc.aio.Server | None = None
 
     async def serve(self) -> None:
-        self.server = grpc.aio.server()
+        # Without a probe windows stay as they begin, at 64 KiB: who does not read holds up who writes.
+        self.server = grpc.aio.server(options=[("grpc.http2.bdp_probe", 0)])
         agents_pb2_grpc.add_AgentsServicer_to_server(self.plane, self.server)
         self.server.add_insecure_port(self.address)
         await self.server.start()
@@ -166,3 +179,24 @@ async def test_a_stream_that_cannot_be_served_says_why(scene: Scene) -> None:
     failure = (await scene.said()).stream_failed
     assert (failure.stream_id, failure.reason) == ("s2", "PRECONDITION_FAILED")
     assert failure.message == "the container is not running"
+
+
+async def test_a_stream_that_is_closed_while_it_says_why_it_failed_leaves_the_session_alone(scene: Scene) -> None:
+    await asyncio.wait_for(scene.session.established.wait(), 5)
+    # Nobody takes what the agent says, so that it cannot end saying it; what it hears keeps the session alive.
+    scene.plane.listening.clear()
+    talking = asyncio.create_task(scene.plane.talk())
+    request = v1.OpenStream(stream_id="s3", exec=v1.ExecStart(name=LENGTHY))
+    scene.plane.to_say.put_nowait(v1.ControlMessage(open_stream=request))
+    async with asyncio.timeout(5):
+        assert (await scene.plane.frames.get()).stream_id == "s3"
+    # It is at its word.
+    await asyncio.sleep(HEARTBEAT)
+    scene.plane.to_say.put_nowait(v1.ControlMessage(close_stream="s3"))
+    await asyncio.sleep(HEARTBEAT)
+    scene.plane.listening.set()
+    assert (await scene.said()).stream_failed.stream_id == "s3"
+    report(scene, "Running")
+    assert (await scene.said()).statuses.updates[0].status.phase == "Running"
+    talking.cancel()
+    assert len(scene.plane.hellos) == 1

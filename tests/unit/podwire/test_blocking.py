@@ -261,7 +261,12 @@ def script(endpoint: str, text: str) -> subprocess.Popen[str]:
     """
     program = textwrap.dedent(start) + textwrap.dedent(text)
     return subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd()
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path.cwd(),
     )
 
 
@@ -280,6 +285,31 @@ async def test_ctrl_c_ends_a_watch(endpoint: str, pods: FakePods) -> None:
     await pods.until(lambda: pods.calls["Watch"] >= 1)
     process.send_signal(signal.SIGINT)
     out, err = await asyncio.to_thread(process.communicate, timeout=60)
+    assert (process.returncode, out) == (0, "interrupted 1\n"), err
+
+
+async def test_a_signal_that_does_not_wake_the_main_thread_ends_a_watch_too(endpoint: str, pods: FakePods) -> None:
+    """As one that comes just before the thread begins to wait: here it comes to another thread."""
+    process = script(
+        endpoint,
+        """
+        import signal, sys, threading
+
+        def interrupt():
+            sys.stdin.readline()
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+        threading.Thread(target=interrupt).start()
+        try:
+            for event in client.pods.watch():
+                pass
+        except KeyboardInterrupt:
+            print("interrupted", len(client.pods.list().items))
+        """,
+    )
+    pods.put("a")
+    await pods.until(lambda: pods.calls["Watch"] >= 1)
+    out, err = await asyncio.to_thread(process.communicate, "now\n", timeout=60)
     assert (process.returncode, out) == (0, "interrupted 1\n"), err
 
 

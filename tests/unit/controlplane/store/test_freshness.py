@@ -51,7 +51,7 @@ async def store() -> AsyncIterator[Store]:
 
 
 async def test_readers_that_come_a_few_turns_of_the_loop_apart_share_a_proof(store: Store) -> None:
-    await asyncio.gather(*(store.read_after(3 * number) for number in range(5)))
+    await asyncio.gather(*(store.read_after(2 * number) for number in range(5)))
     assert store.etcd.asked == 1
 
 

@@ -8,6 +8,7 @@ to the replica that holds the session.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
 
@@ -180,18 +181,26 @@ class Session:
             await stream.write(v1.AgentFrame(stream_id=request.stream_id))
             await self._streams.serve(request, stream)
         except errors.PodwireError as error:
-            failures.put_nowait(_failure(request, error))
+            await _fail(request, error, stream, failures)
         except Exception as error:
             # The one place that outlives a fault of a stream: neither the session nor other streams are to suffer.
             log.exception("stream failed", stream=request.stream_id)
-            failures.put_nowait(_failure(request, errors.Internal(f"the agent failed: {error}")))
+            await _fail(request, errors.Internal(f"the agent failed: {error}"), stream, failures)
         finally:
             self._serving.pop(request.stream_id, None)
             stream.cancel()
 
 
-def _failure(request: v1.OpenStream, error: errors.PodwireError) -> v1.StreamFailed:
-    return v1.StreamFailed(stream_id=request.stream_id, reason=error.reason, message=error.message)
+async def _fail(
+    request: v1.OpenStream, error: errors.PodwireError, stream: Stream, failures: asyncio.Queue[v1.StreamFailed]
+) -> None:
+    """Says why, and returns when the other end has closed the stream: one that ended before that has heard it would
+    look to it like an agent that went away.
+    """
+    failures.put_nowait(v1.StreamFailed(stream_id=request.stream_id, reason=error.reason, message=error.message))
+    with suppress(errors.PodwireError):
+        while await stream.read() is not None:
+            pass
 
 
 def _open(

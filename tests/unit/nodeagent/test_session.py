@@ -30,6 +30,7 @@ class ControlPlane(agents_pb2_grpc.AgentsServicer):
         self.said: asyncio.Queue[v1.AgentMessage] = asyncio.Queue()
         self.to_say: asyncio.Queue[v1.ControlMessage | None] = asyncio.Queue()
         self.frames: asyncio.Queue[v1.AgentFrame] = asyncio.Queue()
+        self.stream_ended = asyncio.Event()
         self.silent = False
         self.listening = asyncio.Event()
         self.listening.set()
@@ -63,9 +64,12 @@ class ControlPlane(agents_pb2_grpc.AgentsServicer):
                 self.said.put_nowait(message)
 
     async def Stream(self, requests: Any, context: Any) -> AsyncIterator[v1.ExecInput]:
-        async for frame in requests:
-            self.frames.put_nowait(frame)
-            yield v1.ExecInput(stdin=b"more")
+        try:
+            async for frame in requests:
+                self.frames.put_nowait(frame)
+                yield v1.ExecInput(stdin=b"more")
+        finally:
+            self.stream_ended.set()
 
 
 class Echo:
@@ -179,6 +183,11 @@ async def test_a_stream_that_cannot_be_served_says_why(scene: Scene) -> None:
     failure = (await scene.said()).stream_failed
     assert (failure.stream_id, failure.reason) == ("s2", "PRECONDITION_FAILED")
     assert failure.message == "the container is not running"
+    # Not before the control plane has heard.
+    await asyncio.sleep(HEARTBEAT)
+    assert not scene.plane.stream_ended.is_set()
+    scene.plane.to_say.put_nowait(v1.ControlMessage(close_stream="s2"))
+    await asyncio.wait_for(scene.plane.stream_ended.wait(), 5)
 
 
 async def test_a_stream_that_is_closed_while_it_says_why_it_failed_leaves_the_session_alone(scene: Scene) -> None:

@@ -253,9 +253,10 @@ async def test_an_informer_that_is_not_synced_in_time_says_so(endpoint: str, pod
 
 
 def script(endpoint: str, text: str) -> subprocess.Popen[str]:
-    """A program of its own, with a client."""
+    """A program of its own, with a client; it hears of Ctrl-C also where these tests run in a shell's background."""
     start = f"""
-        import os
+        import os, signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from podwire.client import blocking
         client = blocking.Client.connect({endpoint!r})
     """
@@ -293,7 +294,7 @@ async def test_a_signal_that_does_not_wake_the_main_thread_ends_a_watch_too(endp
     process = script(
         endpoint,
         """
-        import signal, sys, threading
+        import sys, threading
 
         def interrupt():
             sys.stdin.readline()

@@ -271,6 +271,14 @@ def script(endpoint: str, text: str) -> subprocess.Popen[str]:
     )
 
 
+async def end_of(process: subprocess.Popen[str], said: str | None = None) -> tuple[str, str]:
+    """What it has written by its end; it hears what is `said`."""
+    try:
+        return await asyncio.to_thread(process.communicate, said, timeout=60)
+    finally:
+        process.kill()
+
+
 async def test_ctrl_c_ends_a_watch(endpoint: str, pods: FakePods) -> None:
     process = script(
         endpoint,
@@ -285,7 +293,7 @@ async def test_ctrl_c_ends_a_watch(endpoint: str, pods: FakePods) -> None:
     pods.put("a")
     await pods.until(lambda: pods.calls["Watch"] >= 1)
     process.send_signal(signal.SIGINT)
-    out, err = await asyncio.to_thread(process.communicate, timeout=60)
+    out, err = await end_of(process)
     assert (process.returncode, out) == (0, "interrupted 1\n"), err
 
 
@@ -310,7 +318,7 @@ async def test_a_signal_that_does_not_wake_the_main_thread_ends_a_watch_too(endp
     )
     pods.put("a")
     await pods.until(lambda: pods.calls["Watch"] >= 1)
-    out, err = await asyncio.to_thread(process.communicate, "now\n", timeout=60)
+    out, err = await end_of(process, "now\n")
     assert (process.returncode, out) == (0, "interrupted 1\n"), err
 
 
@@ -330,7 +338,7 @@ async def test_a_fork_is_told_to_make_its_own_client(endpoint: str, pods: FakePo
         print(len(client.pods.list().items))
         """,
     )
-    out, err = await asyncio.to_thread(process.communicate, timeout=60)
+    out, err = await end_of(process)
     first, refused, last = out.splitlines()
     assert (process.returncode, first, last) == (0, "0", "0"), err
     assert refused.startswith("this client belongs to process ")
@@ -338,5 +346,5 @@ async def test_a_fork_is_told_to_make_its_own_client(endpoint: str, pods: FakePo
 
 async def test_a_program_that_forgets_to_close_ends_all_the_same(endpoint: str, pods: FakePods) -> None:
     process = script(endpoint, "events = client.pods.watch(send_initial_events=True); print(next(events).type)")
-    out, err = await asyncio.to_thread(process.communicate, timeout=60)
+    out, err = await end_of(process)
     assert (process.returncode, out, err) == (0, "BOOKMARK\n", "")

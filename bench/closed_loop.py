@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import select
-import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -16,8 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
-from bench import rest
-from bench.http2 import DATA, END_STREAM, Connection, Failed, Tls, check_trailers
+from bench.connections import AnyConnection, Server
+from bench.http2 import DATA, END_STREAM, Failed, Tls, check_trailers
 from bench.usage import cpu_seconds
 
 # A call that takes longer than this is taken for lost.
@@ -85,7 +84,7 @@ def together(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 class _Client:
-    def __init__(self, job: Job, connection: Connection | rest.RestConnection, numbers: count[int]) -> None:
+    def __init__(self, job: Job, connection: AnyConnection, numbers: count[int]) -> None:
         self._job = job
         self._body = bytes.fromhex(job.body)
         self._connection = connection
@@ -152,10 +151,9 @@ class _Client:
 
 
 def run(job: Job) -> Outcome:
-    tls = Tls(Path(job.ca), Path(job.cert), Path(job.key))
+    server = Server(job.port, Tls(Path(job.ca), Path(job.cert), Path(job.key)), speaks_rest=job.rest)
     numbers = count(job.counter_from)
-    context = rest.context(tls.ca) if job.rest else tls.context()
-    connections = [_connect(job, context) for _ in range(job.clients)]
+    connections = [server.connect(job.path) for _ in range(job.clients)]
     clients = {client.fileno: client for client in (_Client(job, one, numbers) for one in connections)}
     poll = select.epoll()
     for fileno in clients:
@@ -190,12 +188,6 @@ def run(job: Job) -> Outcome:
         connection.close()
     last = next(iter(clients.values()))
     return Outcome(now - started, times, used, next(numbers), last.answer_bytes, last.answer_messages)
-
-
-def _connect(job: Job, context: ssl.SSLContext) -> Connection | rest.RestConnection:
-    if job.rest:
-        return rest.RestConnection("127.0.0.1", job.port, context)
-    return Connection("127.0.0.1", job.port, context, job.path)
 
 
 def _drain(poll: select.epoll, clients: dict[int, _Client]) -> None:

@@ -323,10 +323,7 @@ def _encode(tree: Mapping[str, Any]) -> bytes:
 
 
 def _all(data: bytes, wanted: bytes) -> list[int]:
-    places = [data.find(wanted)]
-    while (place := data.find(wanted, places[-1] + 1)) >= 0:
-        places.append(place)
-    return places
+    return [found.start() for found in re.finditer(re.escape(wanted), data)]
 
 
 def _rate(name: str, params: Mapping[str, object], own: Outcome, other: Outcome) -> Measure:

@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import rest
-from bench.http2 import DATA, END_STREAM, Connection, Failed, Tls, check_trailers
+from bench.connections import AnyConnection, Server
+from bench.http2 import DATA, END_STREAM, UNARY_WINDOW, Failed, Tls, check_trailers
 from bench.usage import cpu_seconds, peak_resident_mib, resident_mib
 
 _STALLED_SECONDS: Final = 30.0
@@ -141,7 +141,7 @@ class Deliveries:
 
 
 class _Watcher:
-    def __init__(self, connection: Connection | rest.RestConnection, job: Job, deliveries: Deliveries) -> None:
+    def __init__(self, connection: AnyConnection, job: Job, deliveries: Deliveries) -> None:
         self._connection = connection
         self._sequence_from = job.sequence_from
         self._deliveries = deliveries
@@ -182,7 +182,7 @@ class _Watcher:
 
 
 class _Writer:
-    def __init__(self, connection: Connection | rest.RestConnection, job: Job, deliveries: Deliveries) -> None:
+    def __init__(self, connection: AnyConnection, job: Job, deliveries: Deliveries) -> None:
         self._connection = connection
         self._body = bytes.fromhex(job.update_body)
         self._job = job
@@ -209,14 +209,13 @@ class _Writer:
 class _Run:
     def __init__(self, job: Job) -> None:
         self.job = job
-        tls = Tls(Path(job.ca), Path(job.cert), Path(job.key))
-        self._context = rest.context(tls.ca) if job.rest else tls.context()
+        self._server = Server(job.port, Tls(Path(job.ca), Path(job.cert), Path(job.key)), speaks_rest=job.rest)
         self.deliveries = Deliveries()
         self._poll = select.epoll()
         self._ends: dict[int, _Watcher | _Writer] = {}
         self.watchers: list[_Watcher] = []
         self.writers: list[_Writer] = []
-        self._connections: list[Connection | rest.RestConnection] = []
+        self._connections: list[AnyConnection] = []
         self._slowest = 0
         for number in range(job.watchers):
             if number % _OPENED_AT_ONCE == 0:
@@ -275,13 +274,8 @@ class _Run:
         for connection in self._connections:
             connection.close()
 
-    def _connect(self, path: str, window: int = 65_536) -> Connection | rest.RestConnection:
-        job = self.job
-        connection: Connection | rest.RestConnection
-        if job.rest:
-            connection = rest.RestConnection("127.0.0.1", job.port, self._context)
-        else:
-            connection = Connection("127.0.0.1", job.port, self._context, path, window=window)
+    def _connect(self, path: str, window: int = UNARY_WINDOW) -> AnyConnection:
+        connection = self._server.connect(path, window)
         self._connections.append(connection)
         self._poll.register(connection.socket.fileno(), select.EPOLLIN)
         return connection

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 # Turns of the loop that must bring nobody further: a request takes a turn or two from the socket to where it waits, and
-# those who were answered together come back together. With one turn groups are a tenth smaller; with four, of which 16
-# writers see the more the longer turns are, they get a tenth fewer writes through.
+# those who were answered together come back together. With one turn 64 readers cost etcd a tenth more; with four, which
+# last the longer the busier the loop is, writers get a tenth less through.
 _QUIET_TURNS: Final = 2
 
 

@@ -46,16 +46,8 @@ class Running(Generic[R]):
         self._loop.call_soon_threadsafe(self._cancel)
 
     def result(self) -> R:
-        """Waits for the outcome; whatever a signal's handler raises comes within a second.
-
-        Python runs handlers in the main thread, between its own steps: a signal that comes just before this thread
-        begins to wait, or to another thread, does not wake it.
-        """
-        while not self.outcome.done():
-            try:
-                self.outcome.exception(_SIGNALS_WITHIN)
-            except concurrent.futures.TimeoutError:
-                continue
+        """Waits for the outcome."""
+        wait_for_any((self.outcome,))
         return self.outcome.result()
 
     def _begin(self) -> None:
@@ -81,8 +73,12 @@ class Running(Generic[R]):
             self.outcome.set_result(task.result())
 
 
-def wait_for_any(outcomes: Sequence[concurrent.futures.Future[Any]], timeout: float | None) -> None:
-    """Until one of them is there, or `timeout` seconds have passed; signals as in `Running.result`."""
+def wait_for_any(outcomes: Sequence[concurrent.futures.Future[Any]], timeout: float | None = None) -> None:
+    """Until one of them is there, or `timeout` seconds have passed; what a signal's handler raises comes soon.
+
+    Python runs handlers in the main thread, between its own steps: a signal that comes just before this thread begins
+    to wait, or to another thread, does not wake it. So it looks up every second.
+    """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     while not any(outcome.done() for outcome in outcomes) and (left := deadline - time.monotonic()) > 0:
         concurrent.futures.wait(outcomes, min(left, _SIGNALS_WITHIN), concurrent.futures.FIRST_COMPLETED)

@@ -22,6 +22,14 @@ from tests.unit.podwire.fake_api import FakePods, serving
 
 R = TypeVar("R")
 
+WATCHES_UNTIL_CTRL_C = """
+    try:
+        for event in client.pods.watch():
+            pass
+    except KeyboardInterrupt:
+        print("interrupted", len(client.pods.list().items))
+"""
+
 
 @pytest.fixture
 async def endpoint(pods: FakePods, tmp_path: Path) -> AsyncIterator[str]:
@@ -280,16 +288,7 @@ async def end_of(process: subprocess.Popen[str], said: str | None = None) -> tup
 
 
 async def test_ctrl_c_ends_a_watch(endpoint: str, pods: FakePods) -> None:
-    process = script(
-        endpoint,
-        """
-        try:
-            for event in client.pods.watch():
-                pass
-        except KeyboardInterrupt:
-            print("interrupted", len(client.pods.list().items))
-        """,
-    )
+    process = script(endpoint, WATCHES_UNTIL_CTRL_C)
     pods.put("a")
     await pods.until(lambda: pods.calls["Watch"] >= 1)
     process.send_signal(signal.SIGINT)
@@ -299,9 +298,7 @@ async def test_ctrl_c_ends_a_watch(endpoint: str, pods: FakePods) -> None:
 
 async def test_a_signal_that_does_not_wake_the_main_thread_ends_a_watch_too(endpoint: str, pods: FakePods) -> None:
     """As one that comes just before the thread begins to wait: here it comes to another thread."""
-    process = script(
-        endpoint,
-        """
+    interrupting = """
         import sys, threading
 
         def interrupt():
@@ -309,13 +306,8 @@ async def test_a_signal_that_does_not_wake_the_main_thread_ends_a_watch_too(endp
             signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
         threading.Thread(target=interrupt).start()
-        try:
-            for event in client.pods.watch():
-                pass
-        except KeyboardInterrupt:
-            print("interrupted", len(client.pods.list().items))
-        """,
-    )
+    """
+    process = script(endpoint, textwrap.dedent(interrupting) + textwrap.dedent(WATCHES_UNTIL_CTRL_C))
     pods.put("a")
     await pods.until(lambda: pods.calls["Watch"] >= 1)
     out, err = await end_of(process, "now\n")

@@ -23,7 +23,6 @@ import grpc
 import grpc.aio
 import uvloop
 
-from controlplane import grpc_server
 from controlplane.event_loop import Loop
 from controlplane.store import keys, wire
 from controlplane.store import operations as op
@@ -131,7 +130,7 @@ async def serve(options: argparse.Namespace) -> None:
         bare = Bare(etcd, committer)
         owner.create_task(committer.run(), name="committer")
         owner.create_task(bare.prove_freshness(), name="freshness")
-        server = grpc_server.server(_OPTIONS)
+        server = grpc.aio.server(options=_OPTIONS)
         server.add_generic_rpc_handlers((bare.handler(),))
         pair = (options.tls_key.read_bytes(), options.tls_cert.read_bytes())
         credentials = grpc.ssl_server_credentials([pair], options.tls_ca.read_bytes(), require_client_auth=True)

@@ -10,16 +10,15 @@ import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from typing import Any, Final
+from typing import Final
 
-import grpc
-import grpc.aio
 import structlog
-from grpc_channelz.v1 import channelz
+from grpc_channelz.v1 import channelz_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from controlplane import grpc_server
+from controlplane.http2 import Server, server_tls
+from controlplane.http2.channelz import Channelz
 from controlplane.metrics import ReplicaMetrics, serve_metrics
 from controlplane.services.admission import Admission
 from controlplane.services.allocation import Allocator
@@ -45,23 +44,6 @@ from podwire import errors, kinds, v1
 
 log = structlog.get_logger(__name__)
 
-_MIB: Final = 1024 * 1024
-_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
-    # A dead client is noticed within 10 s. Clients may ping every 5 s; on a busy machine two pings may arrive much
-    # closer together than they were sent, and that must not cost the connection.
-    ("grpc.keepalive_time_ms", 6_000),
-    ("grpc.keepalive_timeout_ms", 4_000),
-    # Of pings beside data, while which none is sent to keep alive; gRPC's default is 60 s.
-    ("grpc.http2.ping_timeout_ms", 4_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
-    # Objects end at 1.5 MiB: what is larger gets our error, which names it, and not gRPC's.
-    ("grpc.max_receive_message_length", 16 * _MIB),
-    ("grpc.max_send_message_length", 16 * _MIB),
-    # Calls of one connection: what one user may have, streams and requests. More wait in their client.
-    ("grpc.max_concurrent_streams", 5_200),
-)
 # For requests under way when the server stops; watches and sessions are ended at once.
 _STOP_SECONDS: Final = 2.0
 
@@ -123,7 +105,6 @@ class Replica:
                     socket=str(self._settings.socket),
                     revision=self.cache.revision,
                 )
-                # Not gRPC's own wait for its end: cancelled, it cancels that end too, and nothing would be finished.
                 await asyncio.Event().wait()
             finally:
                 await self._stop(server)
@@ -131,13 +112,10 @@ class Replica:
     def _metrics(self) -> ReplicaMetrics:
         return ReplicaMetrics(self.cache, self._agents, self._users)
 
-    def _server(self) -> grpc.aio.Server:
+    def _server(self) -> Server:
         """Bound to its addresses, and not started."""
         settings = self._settings
-        # A second server on the same port is an error, not a silent share of its connections; processes that are meant
-        # to share one have a supervisor that keeps it for them.
-        sharing = ("grpc.so_reuseport", int(settings.own_listen is not None))
-        server = grpc_server.server((*_OPTIONS, sharing))
+        server = Server()
         reader = Reader(self.cache)
         handlers = [Verbs(kind, reader, self._writer).handler() for kind in kinds.KINDS]
         handlers += [
@@ -148,21 +126,20 @@ class Replica:
         ]
         server.add_generic_rpc_handlers((Admission(handlers, self._users, reading=settings.limits.reading),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        channelz.add_channelz_servicer(server)
+        channelz_pb2_grpc.add_ChannelzServicer_to_server(Channelz(server), server)
         names = (*_service_names(), health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)
         settings.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _private_files():
-            server.add_insecure_port(f"unix:{settings.socket}")
+            server.listen_unix(settings.socket)
         if settings.listen is not None:
             if settings.tls is None:
                 raise errors.Invalid("an address is served with TLS only: certificates are missing")
-            tls = settings.tls
-            credentials = grpc.ssl_server_credentials(
-                [(tls.key.read_bytes(), tls.cert.read_bytes())], tls.ca.read_bytes(), require_client_auth=True
-            )
+            tls = server_tls(settings.tls.ca, settings.tls.cert, settings.tls.key)
             for address in filter(None, (settings.listen, settings.own_listen)):
-                server.add_secure_port(address, credentials)
+                # A second server on the same port is an error, not a silent share of its connections; processes that
+                # are meant to share one have a supervisor that keeps it for them.
+                server.listen(address, tls, shared=settings.own_listen is not None)
         return server
 
     async def _ensure_default_namespace(self) -> None:
@@ -172,7 +149,7 @@ class Replica:
         except errors.AlreadyExists:
             pass
 
-    async def _stop(self, server: grpc.aio.Server | None) -> None:
+    async def _stop(self, server: Server | None) -> None:
         """Streams without an end are ended, so that their clients go elsewhere; other requests are finished."""
         log.info("stopping")
         await self._health.enter_graceful_shutdown()

@@ -20,22 +20,22 @@ class AddressTakenError(Exception):
 def held(address: str) -> Iterator[None]:
     """Keeps HOST:PORT for processes that bind it with SO_REUSEPORT. Raises AddressTakenError."""
     with ExitStack() as undo:
-        for bound in _bound(address):
-            undo.callback(bound.close)
+        for made in bound(address):
+            undo.callback(made.close)
             # Only now, and no longer reusable otherwise: who binds from here on must be one of ours.
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         yield
 
 
 def check_free(address: str) -> None:
     """Raises AddressTakenError where nobody could listen on HOST:PORT."""
-    for bound in _bound(address):
-        bound.close()
+    for made in bound(address):
+        made.close()
 
 
-def _bound(address: str) -> list[socket.socket]:
-    """A socket for each address that the host's name has."""
+def bound(address: str, *, shared: bool = False) -> list[socket.socket]:
+    """A socket for each address that the host's name has, `shared` with those of others. Raises AddressTakenError."""
     host, _, port = address.rpartition(":")
     sockets: list[socket.socket] = []
     try:
@@ -47,6 +47,8 @@ def _bound(address: str) -> list[socket.socket]:
             sockets.append(made)
             # Connections of an earlier server that the kernel still remembers are in nobody's way; listeners are.
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 # The IPv4 side has a socket of its own.
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

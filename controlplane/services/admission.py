@@ -1,8 +1,8 @@
 """Every method of the API behind the limits on what is under way.
 
-One handler stands for all of the server's and finds a method in one look-up. A unary call counts as a request in flight
-until its answer is made. A stream counts as one while it is being opened (a watch, until it stands), because that is
-when it costs what a request costs; for its life it counts as a stream.
+One handler stands for all of the server's, which remembers what it finds here. A unary call counts as a request in
+flight until its answer is made. A stream counts as one while it is being opened (a watch, until it stands), because
+that is when it costs what a request costs; for its life it counts as a stream.
 
 This is no interceptor of gRPC's because those cost more than the limits themselves (docs/decisions/0012).
 """
@@ -14,10 +14,11 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from controlplane.http2 import Context
 from controlplane.services.calls import CALL, Call
 from controlplane.services.in_flight import Share
 from controlplane.services.users import Users
-from controlplane.services.verbs import Context, answer_errors
+from controlplane.services.verbs import answer_errors
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -27,19 +28,12 @@ class Admission(grpc.GenericRpcHandler):
         self._handlers = handlers
         self._users = users
         self._reading = reading
-        # Of methods that exist: what clients make up is not remembered.
-        self._methods: dict[str, Handler] = {}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         method: Any = handler_call_details.method
-        guarded = self._methods.get(method)
-        if guarded is None:
-            found = (handler.service(handler_call_details) for handler in self._handlers)
-            plain = next((handler for handler in found if handler is not None), None)
-            if plain is None:
-                return None
-            guarded = self._methods[method] = self._guarded(method.lstrip("/"), plain)
-        return guarded
+        found = (handler.service(handler_call_details) for handler in self._handlers)
+        plain = next((handler for handler in found if handler is not None), None)
+        return None if plain is None else self._guarded(method.lstrip("/"), plain)
 
     def _guarded(self, method: str, plain: Any) -> Handler:
         if plain.request_streaming:
@@ -54,8 +48,8 @@ class Admission(grpc.GenericRpcHandler):
         async def respond(data: bytes, context: Context) -> Any:
             user = user_of(context)
             share = user.requests
-            if not share.enter_now() and not await _entered(share, method, context):
-                return b""
+            if not share.enter_now():
+                await _enter(share, method, context)
             try:
                 calls[method] += 1
                 CALL.set(Call(user, reading))
@@ -68,11 +62,9 @@ class Admission(grpc.GenericRpcHandler):
     def _stream(self, method: str, behavior: Any) -> Any:
         async def respond(request: Any, context: Context) -> None:
             user = self._users.of(context)
-            if not await _entered(user.streams, method, context):
-                return
+            await _enter(user.streams, method, context)
             try:
-                if not await _entered(user.requests, method, context):
-                    return
+                await _enter(user.requests, method, context)
                 self._users.calls[method] += 1
                 call = Call(user, self._reading, opening=user.requests)
                 CALL.set(call)
@@ -86,12 +78,6 @@ class Admission(grpc.GenericRpcHandler):
         return respond
 
 
-async def _entered(share: Share, method: str, context: Context) -> bool:
-    """Takes room, or tells the client that there is none; False where it has gone in this very moment."""
-    entered: bool = await answer_errors(context, method, _enter(share)) or False
-    return entered
-
-
-async def _enter(share: Share) -> bool:
-    await share.enter()
-    return True
+async def _enter(share: Share, method: str, context: Context) -> None:
+    """Takes room, or tells the client that there is none."""
+    await answer_errors(context, method, share.enter())

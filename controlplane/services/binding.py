@@ -7,9 +7,10 @@ from typing import Final
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from controlplane.http2 import Context
 from controlplane.services import lifecycle
 from controlplane.services.callers import fence_of
-from controlplane.services.verbs import Context, unary
+from controlplane.services.verbs import unary
 from controlplane.services.writing import Demands, Writer, now
 from podwire import errors, kinds, v1
 from podwire.keys import join_key, key_of

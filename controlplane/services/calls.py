@@ -6,7 +6,6 @@ Both belong to the task that serves the call, and are found through it: the verb
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, Self
@@ -19,8 +18,6 @@ from podwire import errors
 
 log = structlog.get_logger(__name__)
 
-# gRPC's coroutine that owns a call, beside the task that runs our handler.
-_OWNER: Final = "_schedule_rpc_coro"
 # For a client that has stood still to begin to read, so that it hears why its call was ended.
 LAST_WORD_SECONDS: Final = 5.0
 
@@ -68,13 +65,13 @@ class Delivery:
         return self._outgoing.batch
 
     def begins(self, size: int) -> None:
-        """A message is handed to gRPC."""
+        """A message is to be sent."""
         self._size = size
         self._count += 1
         self._outgoing.used += size
 
     def is_over(self) -> None:
-        """gRPC has passed it on to the client."""
+        """It is on its way."""
         self._outgoing.used -= self._size
         self._size = 0
 
@@ -121,31 +118,12 @@ def cut_after(seconds: float) -> None:
 
 
 def _task() -> asyncio.Task[Any]:
-    """The call's: it is done when the client has taken everything, or is gone.
-
-    A context's own callbacks come at the same time, but they make a cycle of references through the call, which keeps
-    the memory of its messages until Python collects garbage.
-    """
+    """The call's: it is done when the client has taken everything, or is gone."""
     task = asyncio.current_task()
     assert task is not None
     return task
 
 
 def _cut(task: asyncio.Task[Any]) -> None:
-    """gRPC's aio server has no way to end a call that waits for its client to read, and keeps what it has to send.
-
-    It does end it when nothing refers to the call any more: the task that runs the handler, and the one that owns the
-    call and waits for its end. The owner is known to nobody but has the handler's task in its scope.
-    """
     task.cancel()
-    owners = [owner for owner in asyncio.all_tasks() if _owns(owner, task)]
-    for owner in owners:
-        owner.cancel()
-    log.info("a call whose client does not read is ended", freed=bool(owners))
-
-
-def _owns(owner: asyncio.Task[Any], task: asyncio.Task[Any]) -> bool:
-    coroutine = owner.get_coro()
-    return getattr(coroutine, "__name__", "") == _OWNER and any(
-        inner is task for scope in gc.get_referents(coroutine) for inner in gc.get_referents(scope)
-    )
+    log.info("a call whose client does not read is ended")

@@ -12,7 +12,8 @@ from typing import Final, TypeVar
 import grpc
 
 from controlplane.election import KEY_PREFIX
-from controlplane.services.verbs import Context, unary
+from controlplane.http2 import Context
+from controlplane.services.verbs import unary
 from controlplane.store import keys
 from controlplane.store import operations as op
 from controlplane.store.api import etcd_pb2 as pb

@@ -6,10 +6,11 @@ import asyncio
 import base64
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+from controlplane.http2 import Context
 from controlplane.services import lifecycle
 from controlplane.services.calls import Delivery
 from controlplane.store import wire
@@ -167,24 +168,42 @@ class Watch:
         self._last_sent = self._loop.time()
         self._look_again(bookmark_interval)
 
-    async def run(self, send: Callable[[bytes], Awaitable[None]], delivery: Delivery) -> NoReturn:
+    async def run(self, context: Context, delivery: Delivery) -> NoReturn:
         """Sends batches of events, and a bookmark whenever there was none for the interval. Raises what ended it.
 
-        A batch has as many bytes as `delivery` has room for, or one revision's.
+        A batch has as many bytes as `delivery` has room for, or one revision's. As long as its client takes them, they
+        are sent in the watcher's turn itself: to wake this task for each costs as much as to send it.
         """
-        room = delivery.room
+        watcher = self.watcher
+
+        def turn() -> bool:
+            if context.closed or context.waits:
+                return False
+            self._send(context, delivery)
+            if context.waits:
+                return False
+            delivery.is_over()
+            watcher.rest()
+            return True
+
+        watcher.on_turn = turn
         while True:
-            ending = self._cache.epoch_field
-            response = self.watcher.take(room(), ending)
-            if not response and self._bookmark_due:
-                response = wire.bookmark(self._cache.revision) + ending
-            if response:
-                delivery.begins(len(response))
-                await send(response)
-                delivery.is_over()
-                self._last_sent = self._loop.time()
-                self._bookmark_due = False
-            await self.watcher.turn()
+            if not context.waits:
+                self._send(context, delivery)
+            await context.drained()
+            delivery.is_over()
+            await watcher.turn()
+
+    def _send(self, context: Context, delivery: Delivery) -> None:
+        ending = self._cache.epoch_field
+        response = self.watcher.take(delivery.room(), ending)
+        if not response and self._bookmark_due:
+            response = wire.bookmark(self._cache.revision) + ending
+        if response:
+            delivery.begins(len(response))
+            context.send(response)
+            self._last_sent = self._loop.time()
+            self._bookmark_due = False
 
     def close(self) -> None:
         self._timer.cancel()

@@ -11,20 +11,16 @@
 A fence (the election that a leader's client names with every call) is believed where lying gains nothing: on the
 socket, which only its owner can open, and from the control plane's own certificates. It decides about limits only;
 whether the election is really held is compared with every write.
-
-What a connection shows is read once. gRPC names a connection by its address, which may come back for another client:
-the certificate's names are compared with every call, as they cost a tenth of reading the certificate.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
-
-import grpc.aio
+from typing import Final
 
 from controlplane.election import KEY_PREFIX
+from controlplane.http2 import Context
 from controlplane.services.callers import FENCE_METADATA
 from controlplane.services.in_flight import Gate, Outgoing, Share
 from controlplane.settings import LoadLimits
@@ -33,7 +29,7 @@ NODES: Final = "podwire:nodes"
 CONTROL_PLANE: Final = "podwire:controlplane"
 LOCAL_ADMINISTRATOR: Final = "local administrator"
 
-# Connections and users that are remembered; beyond, those that have nothing under way are forgotten.
+# Users that are remembered; beyond, those that have nothing under way are forgotten.
 _MOST_KNOWN: Final = 10_000
 
 
@@ -63,30 +59,24 @@ class Users:
         # Calls that were let in, by method.
         self.calls: Counter[str] = Counter()
         self._users: dict[tuple[str, bool], User] = {}
-        self._connections: dict[tuple[object, ...], tuple[str, bool, bool]] = {}
 
     @property
     def gates(self) -> tuple[Gate, ...]:
         return self.requests, self.streams, self.answers
 
-    def of(self, context: grpc.aio.ServicerContext[Any, Any]) -> User:
+    def of(self, context: Context) -> User:
         """The user whose call this is."""
-        peer = context.peer()
-        if peer.startswith("unix:"):
+        identity = context.connection.identity
+        if identity is None:
             return self._candidate(context) or self._user(LOCAL_ADMINISTRATOR, system=False)
-        connection = (peer, *(context.peer_identities() or ()))
-        known = self._connections.get(connection)
-        if known is None:
-            if len(self._connections) >= _MOST_KNOWN:
-                self._connections.clear()
-            known = self._connections[connection] = _read(context.auth_context())
-        name, system, may_be_candidate = known
-        if may_be_candidate and (candidate := self._candidate(context)):
+        if NODES in identity.organizations:
+            return self._user(f"node {identity.common_name}", system=True)
+        if CONTROL_PLANE in identity.organizations and (candidate := self._candidate(context)):
             return candidate
-        return self._user(name, system=system)
+        return self._user(identity.common_name, system=False)
 
-    def _candidate(self, context: grpc.aio.ServicerContext[Any, Any]) -> User | None:
-        for key, value in context.invocation_metadata() or ():
+    def _candidate(self, context: Context) -> User | None:
+        for key, value in context.invocation_metadata():
             if key == FENCE_METADATA:
                 election = value if isinstance(value, str) else value.decode(errors="replace")
                 role = election.partition(KEY_PREFIX)[2]
@@ -100,17 +90,3 @@ class Users:
                 self._users = {key: user for key, user in self._users.items() if not user.idle}
             user = self._users[name, system] = User(name, self, system=system)
         return user
-
-
-def _read(certificate: Any) -> tuple[str, bool, bool]:
-    """The user's name, whether it is one of the system's, and whether it may name an election."""
-    subject = _text(certificate.get("x509_subject"))
-    common_name = _text(certificate.get("x509_common_name")) or subject
-    organizations = {part[2:] for part in subject.split(",") if part.startswith("O=")}
-    if NODES in organizations:
-        return f"node {common_name}", True, False
-    return common_name, False, CONTROL_PLANE in organizations
-
-
-def _text(values: Any) -> str:
-    return next(iter(values)).decode(errors="replace") if values else ""

@@ -12,10 +12,10 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import grpc
-import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
+from controlplane.http2 import Context
 from controlplane.services import applying, calls, field_ownership, lifecycle, patching
 from controlplane.services.callers import Fence, fence_of, manager_of
 from controlplane.services.deleting import delete, delete_collection
@@ -28,7 +28,6 @@ from podwire.validation.times import impossible_times
 
 log = structlog.get_logger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Unary = Callable[[Any, Context], Awaitable[bytes]]
 
 RESULT_METADATA: Final = "podwire-result"
@@ -41,45 +40,29 @@ async def answer_errors(context: Context, method: str, call: Awaitable[Any]) -> 
         return await call
     except Exception as error:
         status = _status_of(error, method)
-    await _abort(context, method, status)
-    return None
+    return await context.abort_with_status(status)
 
 
-def _status_of(error: Exception, method: str) -> Any | None:
-    """What the client is told; None where it is gone."""
+def _status_of(error: Exception, method: str) -> grpc.Status:
     if isinstance(error, errors.PodwireError):
-        # The error and the call's frames refer to each other: gRPC ends a call that was cut once nothing refers to it
-        # any more, and that must not wait until Python collects garbage.
+        # The error and the call's frames refer to each other: a large object in them would stay until Python collects
+        # garbage.
         error.__traceback__ = error.__context__ = None
         return errors.to_grpc_status(error)
-    if isinstance(error, grpc.aio.InternalError):
-        # gRPC's answer to a write on a call whose client went away in this very moment.
-        log.debug("client gone", method=method, error=str(error))
-        return None
     log.exception("request failed for a reason that nobody foresaw", method=method)
     return errors.to_grpc_status(errors.Internal(f"{method} failed inside the server: its log says why"))
-
-
-async def _abort(context: Context, method: str, status: Any | None) -> None:
-    if status is None:
-        return
-    try:
-        await context.abort_with_status(status)
-    except grpc.aio.InternalError as gone:
-        log.debug("client gone before it heard of its error", method=method, error=str(gone))
 
 
 def unary(method: str, request_type: Any, handle: Unary) -> grpc.RpcMethodHandler[Any, Any]:
     """A method whose request is parsed, and whose answer is bytes already."""
 
-    async def respond(data: bytes, context: Context) -> bytes | None:
+    async def respond(data: bytes, context: Context) -> bytes:
         # As `answer_errors`, without two coroutines more for each call.
         try:
             return await handle(parse(request_type, data), context)
         except Exception as error:
             status = _status_of(error, method)
-        await _abort(context, method, status)
-        return None
+        return await context.abort_with_status(status)
 
     return grpc.unary_unary_rpc_method_handler(respond)
 
@@ -236,7 +219,7 @@ class Verbs:
             await context.send_initial_metadata(())
             calls.CALL.get().opened()
             with calls.Delivery(watch.watcher.end) as delivery:
-                await watch.run(context.write, delivery)
+                await watch.run(context, delivery)
         except asyncio.CancelledError:
             if watch.watcher.error is None:
                 raise

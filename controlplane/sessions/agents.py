@@ -11,9 +11,10 @@ import grpc
 import grpc.aio
 import structlog
 
+from controlplane.http2 import Context
 from controlplane.services import lifecycle
 from controlplane.services.calls import CALL, LAST_WORD_SECONDS, cut_after
-from controlplane.services.verbs import Context, answer_errors, parse
+from controlplane.services.verbs import answer_errors, parse
 from controlplane.services.writing import now
 from controlplane.sessions.broker import Broker, Relay
 from controlplane.sessions.forwarding import away
@@ -107,8 +108,7 @@ class Agents:
         hello = await self._hello(incoming)
         lease = await self._lease(hello)
         revision = await self._announce(hello, lease)
-        # On its own: a first message that is broken off would leave it open whether the headers went with it, and gRPC
-        # could not send the reason for the end.
+        # Before the first message: the agent knows that its call has come through.
         await context.send_initial_metadata(())
         CALL.get().opened()
         session = Session(
@@ -225,7 +225,6 @@ class Agents:
         relay = self.broker.join(first.stream_id)
         CALL.get().opened()
         try:
-            # As in a session: the task that writes may be broken off in its first message.
             await context.send_initial_metadata(())
             async with asyncio.TaskGroup() as owner:
                 inputs = owner.create_task(_send_inputs(relay, context), name="inputs to an agent")

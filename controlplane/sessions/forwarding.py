@@ -16,8 +16,8 @@ import grpc
 import grpc.aio
 from grpc_status import rpc_status
 
+from controlplane.http2 import Context
 from controlplane.services.calls import CALL
-from controlplane.services.verbs import Context
 from podwire import errors
 from podwire.client import Tls
 from podwire.client.connection import CHANNEL_OPTIONS
@@ -41,7 +41,7 @@ def is_away(error: errors.PodwireError) -> bool:
 
 def is_forwarded(context: Context) -> bool:
     """Whether the call comes from another replica, and not from a client."""
-    return any(key == _FORWARDED for key, _ in context.invocation_metadata() or ())
+    return any(key == _FORWARDED for key, _ in context.invocation_metadata())
 
 
 async def tell_joined(context: Context) -> None:

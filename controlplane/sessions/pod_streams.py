@@ -12,8 +12,9 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
+from controlplane.http2 import Context
 from controlplane.services import lifecycle
-from controlplane.services.verbs import Context, answer_errors, parse
+from controlplane.services.verbs import answer_errors, parse
 from controlplane.sessions.agents import Agents, node_of
 from controlplane.sessions.broker import Relay
 from controlplane.sessions.forwarding import Peers, is_away, is_forwarded, tell_joined

@@ -70,6 +70,9 @@ class Watcher(Sleeper):
         self.position = channel.end_index
         self.read_bytes = channel.end_bytes
         self.error: errors.PodwireError | None = None
+        # Called in its turn. Whoever sends without waiting for anything does so here, `rest`s, and answers True; nobody
+        # need be woken then.
+        self.on_turn: Callable[[], bool] = lambda: False
         # Called once when the watcher is ended from the server's side while it does not wait for events.
         self.on_end: Callable[[], None] = lambda: None
 
@@ -91,10 +94,18 @@ class Watcher(Sleeper):
         """Done when there may be something to take and it is this watcher's turn to take it, or when it is woken."""
         woken = self.sleep()
         if self.error is not None:
-            self.wake()
+            super().wake()
         else:
-            self._channel.await_turn(self, at_once=self._past is not None)
+            self.rest()
         return woken
+
+    def rest(self) -> None:
+        """Until there may be something to take and it is this watcher's turn to take it."""
+        self._channel.await_turn(self, at_once=self._past is not None)
+
+    def wake(self) -> None:
+        if self.error is not None or not self.on_turn():
+            super().wake()
 
     def close(self) -> None:
         self._leave(self)

@@ -1,0 +1,204 @@
+"""The headers of gRPC's requests, read; those of its answers, made (PROTOCOL-HTTP2 of gRPC; RFC 7541).
+
+Answers use no table of their connection: a literal costs a few bytes, and nothing can get out of step.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode, b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+import hpack
+from hpack.table import HeaderTable
+
+from controlplane.http2.frames import Code, ConnectionFault
+
+# Of a request's, decoded; gRPC's own limit for what it takes is a quarter of it.
+LARGEST_LIST: Final = 64 * 1024
+# Blocks whose meaning is remembered: a client's calls of a method mostly differ in nothing.
+_MOST_KNOWN: Final = 256
+_BINARY: Final = "-bin"
+# Printable ASCII but the percent sign, which `quote` would encode.
+_PLAIN: Final = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}~"
+_UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+# Digits of a timeout.
+_MOST_DIGITS: Final = 8
+# A dynamic table size update to nothing, and literals that no table takes.
+NO_TABLE: Final = b"\x20"
+_LITERAL: Final = b"\x00"
+_STATUS_200: Final = b"\x88"
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+class MalformedError(Exception):
+    """Headers of a request that is none of HTTP/2's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    path: str
+    metadata: Metadata
+    # Seconds.
+    timeout: float | None
+    # How its messages are compressed, where they are.
+    encoding: str
+    # The status of HTTP with which a request is refused that is none of gRPC's.
+    refused: int | None = None
+
+
+class _Table(HeaderTable):
+    def __init__(self) -> None:
+        super().__init__()
+        self.additions = 0
+
+    def add(self, name: bytes, value: bytes) -> None:
+        self.additions += 1
+        super().add(name, value)
+
+
+class HeaderReader:
+    """Of one connection."""
+
+    def __init__(self) -> None:
+        self._decoder = hpack.Decoder(LARGEST_LIST)
+        self._table = self._decoder.header_table = _Table()
+        # By the blocks themselves, as long as the table stays as it is.
+        self._known: dict[bytes, Request] = {}
+
+    def read(self, block: bytes) -> Request:
+        """Raises ConnectionFault where the tables are out of step, and MalformedError."""
+        known = self._known.get(block)
+        if known is None:
+            additions = self._table.additions
+            known = _request(self._fields(block))
+            if additions == self._table.additions and not _resizes(block):
+                if len(self._known) >= _MOST_KNOWN:
+                    self._known.clear()
+                self._known[block] = known
+        return known
+
+    def skip(self, block: bytes) -> None:
+        """Reads what is of no interest: what comes after it may refer to it."""
+        self._fields(block)
+
+    def _fields(self, block: bytes) -> Iterable[tuple[bytes, bytes]]:
+        additions = self._table.additions
+        try:
+            return self._decoder.decode(block, raw=True)
+        except hpack.OversizedHeaderListError:
+            raise ConnectionFault(
+                Code.ENHANCE_YOUR_CALM, f"the headers of a request exceed {LARGEST_LIST} bytes"
+            ) from None
+        except (hpack.HPACKError, IndexError):
+            raise ConnectionFault(Code.COMPRESSION_ERROR, "headers that cannot be decoded") from None
+        finally:
+            # Places in the table mean something else now.
+            if additions != self._table.additions or _resizes(block):
+                self._known.clear()
+
+
+def _resizes(block: bytes) -> bool:
+    """Whether the table's size changes with it, and perhaps what is in the table."""
+    return bool(block) and block[0] & 0xE0 == NO_TABLE[0]
+
+
+def _request(fields: Iterable[tuple[bytes, bytes]]) -> Request:
+    pseudo: dict[bytes, bytes] = {}
+    metadata: list[tuple[str, str | bytes]] = []
+    timeout, encoding, content_type = None, "identity", b""
+    for name, value in fields:
+        if name.startswith(b":"):
+            if metadata or name in pseudo:
+                raise MalformedError(f"the header {name!r} is out of its place")
+            pseudo[name] = value
+            continue
+        if name == b"grpc-timeout":
+            timeout = _seconds(value)
+        elif name == b"grpc-encoding":
+            encoding = value.decode("ascii", "replace")
+        elif name == b"content-type":
+            content_type = value
+        metadata.append(_metadata(name, value))
+    if not pseudo.keys() >= {b":method", b":path", b":scheme"}:
+        raise MalformedError("a request needs :method, :scheme and :path")
+    refused = None
+    if pseudo[b":method"] != b"POST":
+        refused = 405
+    elif not content_type.startswith(b"application/grpc") or content_type.startswith(b"application/grpc-web"):
+        refused = 415
+    return Request(pseudo[b":path"].decode("latin-1"), tuple(metadata), timeout, encoding, refused)
+
+
+def _metadata(name: bytes, value: bytes) -> tuple[str, str | bytes]:
+    key = name.decode("latin-1")
+    if key != key.lower():
+        raise MalformedError(f"the header {key!r} is not in small letters")
+    if not key.endswith(_BINARY):
+        return key, value.decode("latin-1")
+    try:
+        return key, b64decode(value + b"=" * (-len(value) % 4), validate=True)
+    except binascii.Error:
+        raise MalformedError(f"the header {key!r} is not base64") from None
+
+
+def _seconds(value: bytes) -> float:
+    digits, unit = value[:-1], value[-1:]
+    if not digits.isdigit() or len(digits) > _MOST_DIGITS or unit not in _UNITS:
+        raise MalformedError(f"the timeout {value!r} is none")
+    return int(digits) * _UNITS[unit]
+
+
+def field(name: bytes, value: bytes) -> bytes:
+    return b"".join((_LITERAL, _length(len(name)), name, _length(len(value)), value))
+
+
+def _length(size: int) -> bytes:
+    """An integer of HPACK with seven bits in its first byte, the upper of which says that no Huffman code is used."""
+    if size < 0x7F:
+        return bytes((size,))
+    size -= 0x7F
+    parts = bytearray((0x7F,))
+    while size >= 0x80:
+        parts.append(size & 0x7F | 0x80)
+        size >>= 7
+    parts.append(size)
+    return bytes(parts)
+
+
+def fields(metadata: Iterable[tuple[str, str | bytes]]) -> bytes:
+    """Raises ValueError for what gRPC's metadata cannot be."""
+    return b"".join(field(*_wire(key, value)) for key, value in metadata)
+
+
+def _wire(key: str, value: Any) -> tuple[bytes, bytes]:
+    if key.endswith(_BINARY):
+        return key.encode("ascii"), b64encode(value).rstrip(b"=")
+    text = value if isinstance(value, bytes) else value.encode("ascii")
+    if any(byte < 0x20 or byte > 0x7E for byte in text):
+        raise ValueError(f"metadata must be printable: {key}")
+    return key.encode("ascii"), text
+
+
+# The first headers of every answer.
+ANSWER: Final = _STATUS_200 + field(b"content-type", b"application/grpc")
+_OK: Final = field(b"grpc-status", b"0")
+
+
+def trailers(code: int, details: str) -> bytes:
+    """The last headers of an answer: its status, to which metadata may be added."""
+    if not code:
+        return _OK
+    status = field(b"grpc-status", str(code).encode())
+    if not details:
+        return status
+    return status + field(b"grpc-message", quote(details, safe=_PLAIN).encode("ascii"))
+
+
+def refusal(status: int) -> bytes:
+    """The only headers of an answer to what is no request of gRPC's."""
+    return field(b":status", str(status).encode())

@@ -1,0 +1,150 @@
+"""Where connections come in, and what all of them share."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from controlplane import shared_address
+from controlplane.http2 import headers
+from controlplane.http2.connection import Connection
+
+_MIB: Final = 1024 * 1024
+# Connections that the kernel keeps until they are accepted.
+_BACKLOG: Final = 1024
+# Seconds: for a client's part of TLS's handshake, and for connections to end once their calls have.
+_HANDSHAKE_SECONDS: Final = 10.0
+_CLOSING_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Seconds and bytes."""
+
+    # A client that has been silent for `ping_after` is pinged, and gone if it does not answer within `pong_within`.
+    ping_after: float = 6.0
+    pong_within: float = 4.0
+    # Calls of one connection; more wait in their client.
+    most_streams: int = 5_200
+    largest_message: int = 16 * _MIB
+    # What a client may send before it is given back what was taken in: in one call, and in all of a connection.
+    stream_window: int = 256 * 1024
+    connection_window: int = 4 * _MIB
+
+
+@dataclass(frozen=True, slots=True)
+class _Details(grpc.HandlerCallDetails):
+    method: str
+    invocation_metadata: headers.Metadata
+
+
+def server_tls(ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
+    """For clients that show a certificate of `ca`."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(ca))
+    context.load_cert_chain(str(cert), str(key))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+class Server:
+    """Takes handlers as `grpc.aio.Server` does, also from the generated `add_…_to_server`."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        """To be made in the loop that it serves in."""
+        self.options = options or Options()
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[Connection] = set()
+        self.numbers = count(1)
+        self._handlers: list[grpc.GenericRpcHandler] = []
+        # Of methods that exist: what clients make up is not remembered.
+        self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        # Bound; the unix sockets among them with the file that each one made.
+        self._listeners: list[tuple[socket.socket, ssl.SSLContext | None]] = []
+        self._files: list[tuple[Path, int]] = []
+        self._servers: list[asyncio.Server] = []
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self._handlers += handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        """Generated code names them once more, for servers that know methods beforehand."""
+
+    def handler_of(self, request: headers.Request) -> grpc.RpcMethodHandler[Any, Any] | None:
+        known = self._methods.get(request.path)
+        if known is None:
+            details = _Details(request.path, request.metadata)
+            found = (handlers.service(details) for handlers in self._handlers)
+            known = next((handler for handler in found if handler is not None), None)
+            if known is not None:
+                self._methods[request.path] = known
+        return known
+
+    def listen(self, address: str, tls: ssl.SSLContext, *, shared: bool = False) -> None:
+        """Binds HOST:PORT, `shared` with others who do so. Clients wait until `start`. Raises AddressTakenError."""
+        for bound in shared_address.bound(address, shared=shared):
+            bound.listen(_BACKLOG)
+            self._listeners.append((bound, tls))
+
+    def listen_unix(self, path: Path) -> None:
+        """Binds a unix socket in place of one that was there, for clients that need show nothing."""
+        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+            path.unlink()
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listeners.append((bound, None))
+        try:
+            bound.bind(str(path))
+        except OSError as error:
+            raise shared_address.AddressTakenError(f"cannot listen on {path}: {error.strerror or error}") from None
+        self._files.append((path, path.stat().st_ino))
+        bound.listen(_BACKLOG)
+
+    async def start(self) -> None:
+        for bound, tls in self._listeners:
+            if tls is None:
+                server = await self.loop.create_unix_server(lambda: Connection(self, tls=False), sock=bound)
+            else:
+                server = await self.loop.create_server(
+                    lambda: Connection(self, tls=True),
+                    sock=bound,
+                    ssl=tls,
+                    ssl_handshake_timeout=_HANDSHAKE_SECONDS,
+                    backlog=_BACKLOG,
+                )
+            self._servers.append(server)
+
+    async def stop(self, grace: float) -> None:
+        """Takes no more calls, waits `grace` seconds for those that run, then ends them."""
+        for server in self._servers:
+            server.close()
+        for bound, _ in self._listeners:
+            bound.close()
+        for path, inode in self._files:
+            # A successor may have put its own there.
+            if path.exists() and path.stat().st_ino == inode:
+                path.unlink()
+        for connection in list(self.connections):
+            connection.stop()
+        await self._wait_for_calls(grace)
+        for connection in list(self.connections):
+            connection.end_calls(grpc.StatusCode.UNAVAILABLE, "the server stops")
+        await self._wait_for_calls(_CLOSING_SECONDS)
+        ends = self.loop.time() + _CLOSING_SECONDS
+        for connection in list(self.connections):
+            connection.close()
+        for connection in list(self.connections):
+            await connection.wait_lost(ends - self.loop.time())
+
+    async def _wait_for_calls(self, seconds: float) -> None:
+        running = {task for connection in self.connections for task in connection.running}
+        if running:
+            await asyncio.wait(running, timeout=seconds)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # Bytes. Headers that come in many frames; the peer's frames that are made as large as they may be.
-_LARGEST_BLOCK: Final = headers.LARGEST_LIST
+_LARGEST_BLOCK: Final = headers.LARGEST_READ
 _LARGEST_FRAME_SENT: Final = 64 * 1024
 # What the transport may hold before messages wait, and before a client that does not read is given up: answers to its
 # pings, settings and refused calls are all that can come on top.
@@ -140,17 +140,18 @@ class Connection(asyncio.Protocol):
         if not self._closed:
             self._transport.write(data)
 
-    def write_headers(self, stream: int, block: bytes, flags: int) -> None:
-        block, self._table_update = self._table_update + block, b""
+    def header_frames(self, stream: int, block: bytes, flags: int = 0) -> bytes:
+        """To be written in the order in which they are made."""
+        if self._table_update:
+            block, self._table_update = self._table_update + block, b""
         size = frames.DEFAULT_FRAME
         if len(block) <= size:
-            self.write(frames.frame(frames.HEADERS, flags | frames.END_HEADERS, stream, block))
-            return
+            return frames.frame(frames.HEADERS, flags | frames.END_HEADERS, stream, block)
         parts = [block[start : start + size] for start in range(0, len(block), size)]
         made = [frames.frame(frames.HEADERS, flags, stream, parts[0])]
         made += [frames.frame(frames.CONTINUATION, 0, stream, part) for part in parts[1:-1]]
         made.append(frames.frame(frames.CONTINUATION, frames.END_HEADERS, stream, parts[-1]))
-        self.write(b"".join(made))
+        return b"".join(made)
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes may go at once, in one frame."""
@@ -350,8 +351,8 @@ class Connection(asyncio.Protocol):
         if self._stopping or max(len(self.streams), len(self.running)) >= self.options.most_streams:
             self._answer(frames.reset(stream, Code.REFUSED_STREAM))
             return
-        if request.refused is not None:
-            self._refuse(stream, headers.refusal(request.refused), ended=ended)
+        if request.refusal is not None:
+            self._refuse(stream, request.refusal, ended=ended)
         else:
             self._begin(stream, request, ended=ended)
 
@@ -368,10 +369,8 @@ class Connection(asyncio.Protocol):
             context.client_has_ended()
 
     def _refuse(self, stream: int, block: bytes, *, ended: bool) -> None:
-        self._answer(b"")
-        self.write_headers(stream, block, frames.END_STREAM)
-        if not ended:
-            self.write(frames.reset(stream, Code.NO_ERROR))
+        end = b"" if ended else frames.reset(stream, Code.NO_ERROR)
+        self._answer(self.header_frames(stream, block, frames.END_STREAM) + end)
 
     def _take_window_update(self, stream: int, payload: bytes) -> None:
         if len(payload) != 4:

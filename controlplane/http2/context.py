@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 # gRPC's own bytes before a message: whether it is compressed, and its length.
 _PREFIX: Final = 5
+_PLAIN: Final = b"\x00"
 # What one stream sends before others of its connection have their turn, in frames.
 _FRAMES_AT_ONCE: Final = 4
 _WINDOW_BITS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
@@ -128,20 +129,22 @@ class Context:
             raise asyncio.CancelledError("the call's client is gone")
         connection = self.connection
         connection.messages_sent += 1
-        if not self._answer_begun:
-            self._answer_begun = True
-            self._write_headers(headers.ANSWER)
-        framed = b"".join((b"\x00", len(message).to_bytes(4, "big"), message))
-        size = len(framed)
+        begin = b"" if self._answer_begun else connection.header_frames(self.stream, headers.ANSWER)
+        self._answer_begun = True
+        size = _PREFIX + len(message)
+        prefix = _PLAIN + len(message).to_bytes(4, "big")
         if self._outgoing or size > self.send_window or not connection.has_room(size):
-            self._outgoing.append(memoryview(framed))
+            connection.write(begin)
+            self._outgoing.append(memoryview(prefix + message))
             connection.pump(self)
             return
         self.send_window -= size
         connection.send_window -= size
-        connection.write(frames.head(size, frames.DATA, 0, self.stream) + framed)
+        end = self._status_frames() if self._ended else b""
+        # All at once: each write costs a record of TLS.
+        connection.write(b"".join((begin, frames.head(size, frames.DATA, 0, self.stream), prefix, message, end)))
         if self._ended:
-            self._send_status()
+            self._is_over()
 
     @property
     def waits(self) -> bool:
@@ -161,7 +164,8 @@ class Context:
             raise asyncio.CancelledError("the call's client is gone")
         if not self._answer_begun:
             self._answer_begun = True
-            self._write_headers(headers.ANSWER + headers.fields(metadata))
+            block = headers.ANSWER + headers.fields(metadata)
+            self.connection.write(self.connection.header_frames(self.stream, block))
 
     def set_trailing_metadata(self, metadata: Metadata) -> None:
         self._trailing = headers.fields(metadata)
@@ -230,10 +234,10 @@ class Context:
         connection.write(b"".join(parts))
         if self._outgoing:
             return self.send_window > 0
-        if self._ended:
-            self._send_status()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
+        if self._ended:
+            self._send_status()
         return False
 
     def fail(self, code: grpc.StatusCode, details: str) -> None:
@@ -359,18 +363,20 @@ class Context:
             self._send_status()
 
     def _send_status(self) -> None:
-        """Ends the stream. The client need not have ended its side: it is told that nobody listens."""
+        self.connection.write(self._status_frames())
+        self._is_over()
+
+    def _status_frames(self) -> bytes:
+        """The end of the stream. The client need not have ended its side: it is told that nobody listens."""
         block = headers.trailers(self._code, self._details) + self._trailing
         if not self._answer_begun:
             block = headers.ANSWER + block
-        self._write_headers(block, frames.END_STREAM)
-        self.connection.calls_ended += 1
-        if not self.client_ended:
-            self.connection.write(frames.reset(self.stream, Code.NO_ERROR))
-        self.close()
+        made = self.connection.header_frames(self.stream, block, frames.END_STREAM)
+        return made if self.client_ended else made + frames.reset(self.stream, Code.NO_ERROR)
 
-    def _write_headers(self, block: bytes, flags: int = 0) -> None:
-        self.connection.write_headers(self.stream, block, flags)
+    def _is_over(self) -> None:
+        self.connection.calls_ended += 1
+        self.close()
 
     # The handler.
 

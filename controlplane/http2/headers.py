@@ -6,22 +6,31 @@ Answers use no table of their connection: a literal costs a few bytes, and nothi
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
+import grpc
 import hpack
 from hpack.table import HeaderTable
 
 from controlplane.http2.frames import Code, ConnectionFault
 
-# Of a request's, decoded; gRPC's own limit for what it takes is a quarter of it.
+# Bytes of a request's headers, decoded as RFC 9113 counts them: what calls may have, and what is read for an answer
+# that says so.
 LARGEST_LIST: Final = 64 * 1024
+LARGEST_READ: Final = 256 * 1024
+_FIELD_BYTES: Final = 32
 # Blocks whose meaning is remembered: a client's calls of a method mostly differ in nothing.
 _MOST_KNOWN: Final = 256
+# Bytes of such a block and of what it says: a few of its own may stand for many of the table's.
+_LARGEST_KNOWN: Final = 4096
 _BINARY: Final = "-bin"
+_KEY: Final = re.compile(r"[0-9a-z_.-]+")
+_PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 # Printable ASCII but the percent sign, which `quote` would encode.
 _PLAIN: Final = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}~"
 _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
@@ -47,8 +56,8 @@ class Request:
     timeout: float | None
     # How its messages are compressed, where they are.
     encoding: str
-    # The status of HTTP with which a request is refused that is none of gRPC's.
-    refused: int | None = None
+    # The headers of the only answer that it gets, where it is refused.
+    refusal: bytes | None = None
 
 
 class _Table(HeaderTable):
@@ -65,7 +74,7 @@ class HeaderReader:
     """Of one connection."""
 
     def __init__(self) -> None:
-        self._decoder = hpack.Decoder(LARGEST_LIST)
+        self._decoder = hpack.Decoder(LARGEST_READ)
         self._table = self._decoder.header_table = _Table()
         # By the blocks themselves, as long as the table stays as it is.
         self._known: dict[bytes, Request] = {}
@@ -76,7 +85,7 @@ class HeaderReader:
         if known is None:
             additions = self._table.additions
             known = _request(self._fields(block))
-            if additions == self._table.additions and not _resizes(block):
+            if additions == self._table.additions and not _resizes(block) and _is_small(block, known):
                 if len(self._known) >= _MOST_KNOWN:
                     self._known.clear()
                 self._known[block] = known
@@ -92,7 +101,7 @@ class HeaderReader:
             return self._decoder.decode(block, raw=True)
         except hpack.OversizedHeaderListError:
             raise ConnectionFault(
-                Code.ENHANCE_YOUR_CALM, f"the headers of a request exceed {LARGEST_LIST} bytes"
+                Code.ENHANCE_YOUR_CALM, f"the headers of a request exceed {LARGEST_READ} bytes"
             ) from None
         except (hpack.HPACKError, IndexError):
             raise ConnectionFault(Code.COMPRESSION_ERROR, "headers that cannot be decoded") from None
@@ -107,13 +116,19 @@ def _resizes(block: bytes) -> bool:
     return bool(block) and block[0] & 0xE0 == NO_TABLE[0]
 
 
+def _is_small(block: bytes, request: Request) -> bool:
+    said = sum(len(key) + len(value) + _FIELD_BYTES for key, value in request.metadata)
+    return len(block) + said <= _LARGEST_KNOWN
+
+
 def _request(fields: Iterable[tuple[bytes, bytes]]) -> Request:
     pseudo: dict[bytes, bytes] = {}
     metadata: list[tuple[str, str | bytes]] = []
-    timeout, encoding, content_type = None, "identity", b""
+    timeout, encoding, content_type, size = None, "identity", b"", 0
     for name, value in fields:
+        size += len(name) + len(value) + _FIELD_BYTES
         if name.startswith(b":"):
-            if metadata or name in pseudo:
+            if metadata or name in pseudo or name not in _PSEUDO:
                 raise MalformedError(f"the header {name!r} is out of its place")
             pseudo[name] = value
             continue
@@ -126,12 +141,15 @@ def _request(fields: Iterable[tuple[bytes, bytes]]) -> Request:
         metadata.append(_metadata(name, value))
     if not pseudo.keys() >= {b":method", b":path", b":scheme"}:
         raise MalformedError("a request needs :method, :scheme and :path")
-    refused = None
+    refusal = None
     if pseudo[b":method"] != b"POST":
-        refused = 405
+        refusal = http_status(405)
     elif not content_type.startswith(b"application/grpc") or content_type.startswith(b"application/grpc-web"):
-        refused = 415
-    return Request(pseudo[b":path"].decode("latin-1"), tuple(metadata), timeout, encoding, refused)
+        refusal = http_status(415)
+    elif size > LARGEST_LIST:
+        text = f"the request's metadata size exceeds {LARGEST_LIST} bytes: it has {size}"
+        refusal = ANSWER + trailers(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], text)
+    return Request(pseudo[b":path"].decode("latin-1"), tuple(metadata), timeout, encoding, refusal)
 
 
 def _metadata(name: bytes, value: bytes) -> tuple[str, str | bytes]:
@@ -176,6 +194,8 @@ def fields(metadata: Iterable[tuple[str, str | bytes]]) -> bytes:
 
 
 def _wire(key: str, value: Any) -> tuple[bytes, bytes]:
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"no key of metadata: {key!r}")
     if key.endswith(_BINARY):
         return key.encode("ascii"), b64encode(value).rstrip(b"=")
     text = value if isinstance(value, bytes) else value.encode("ascii")
@@ -196,9 +216,9 @@ def trailers(code: int, details: str) -> bytes:
     status = field(b"grpc-status", str(code).encode())
     if not details:
         return status
-    return status + field(b"grpc-message", quote(details, safe=_PLAIN).encode("ascii"))
+    return status + field(b"grpc-message", quote(details, safe=_PLAIN, errors="replace").encode("ascii"))
 
 
-def refusal(status: int) -> bytes:
+def http_status(status: int) -> bytes:
     """The only headers of an answer to what is no request of gRPC's."""
     return field(b":status", str(status).encode())

@@ -81,8 +81,10 @@ def prepare_update(kind: Kind, old: Any, new: Any) -> None:
 
 def finish_update(kind: Kind, old: Any, new: Any) -> None:
     """After allocations: checks the change as a whole, and counts it where it is one of the spec."""
-    _check(kind, new, [*validation.validate(kind, new), *validation.validate_update(kind, old, new)])
-    if kind.has_spec and new.spec != old.spec:
+    same_spec = kind.has_spec and new.spec == old.spec
+    problems = validation.validate(kind, new, spec_is_stored=same_spec)
+    _check(kind, new, [*problems, *validation.validate_update(kind, old, new)])
+    if kind.has_spec and not same_spec:
         new.metadata.generation = old.metadata.generation + 1
 
 

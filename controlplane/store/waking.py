@@ -11,14 +11,15 @@ batches larger and not latency longer. No timer is involved, and who is alone is
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable
-from typing import Final
 
 # Turns of the loop that a round takes, whoever joins it: of up to as many watchers one has its turn at a time, of 500
 # eight. At that the slowest percent of 500 waits a quarter as long as with one at a time (docs/decisions/0015).
 import os
-_TURNS_A_ROUND: Final = int(os.environ.get("TURNS","64"))
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+_TURNS_A_ROUND: Final = int(os.environ.get("TURNS", "64"))
 
 
 class Sleeper:

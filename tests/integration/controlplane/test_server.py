@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from controlplane.shared_address import AddressTakenError
 from podwire import errors, kinds
 from podwire.client import Client, RetryPolicy, Settings, Tls
 from tests.integration.controlplane.etcd_server import EtcdServer, free_ports
@@ -106,7 +107,7 @@ async def test_a_second_server_on_the_same_address_is_refused(etcd_server: EtcdS
     listen = f"127.0.0.1:{free_ports(1)[0]}"
     tls = certificates(tmp_path, "ours")
     async with running_api(etcd_server.url, listen=listen, tls=tls):
-        with pytest.raises(RuntimeError, match="bind"):
+        with pytest.raises(AddressTakenError, match=listen):
             async with running_api(etcd_server.url, listen=listen, tls=tls):
                 pass
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import grpc
 from grpc_channelz.v1 import channelz, channelz_pb2
 
-from controlplane.http2.connection import Connection
+from controlplane.http2.accepted import ServerConnection
 from controlplane.http2.server import Server
 
 # Numbers that grpcio, which counts from one, does not reach.
@@ -42,7 +42,7 @@ class Channelz(channelz.aio.ChannelzServicer):  # type: ignore[misc]  # It has n
             await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no socket {request.socket_id}")
         return await channelz.aio.ChannelzServicer.GetSocket(request, context)
 
-    def _sockets(self) -> dict[int, Connection]:
+    def _sockets(self) -> dict[int, ServerConnection]:
         return {_SERVER + connection.number: connection for connection in self._server.connections}
 
     def _shown(self) -> Any:
@@ -55,7 +55,7 @@ class Channelz(channelz.aio.ChannelzServicer):  # type: ignore[misc]  # It has n
             await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no server {number}")
 
 
-def _socket(number: int, connection: Connection) -> Any:
+def _socket(number: int, connection: ServerConnection) -> Any:
     ended = connection.calls_ended
     data = channelz_pb2.SocketData(
         streams_started=connection.calls_begun,

@@ -1,80 +1,75 @@
-"""One client's connection: its frames, its windows, its calls.
+"""One connection, at either end of it: its frames, its windows, its streams, and whether the other end still lives.
 
 Whatever breaks HTTP/2's rules ends the connection with a GOAWAY that says which. Memory is bounded: by the windows for
-what comes, by the transport's buffer for what goes, and by an end for who makes the server answer and does not read.
+what comes, by the transport's buffer for what goes, and by an end for who makes this side answer and does not read.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, cast
+from dataclasses import dataclass
+from typing import Final, cast
 
-import grpc
 import structlog
 
 from controlplane.http2 import frames, headers
-from controlplane.http2.context import Context
 from controlplane.http2.frames import Code, ConnectionFault
-from controlplane.http2.identity import Identity, identity_of
-
-if TYPE_CHECKING:
-    from controlplane.http2.server import Server
+from controlplane.http2.stream import Stream
 
 log = structlog.get_logger(__name__)
 
-# Bytes. Headers that come in many frames; the peer's frames that are made as large as they may be.
+_MIB: Final = 1024 * 1024
+# Bytes. Headers that come in many frames; the other end's frames that are made as large as they may be.
 _LARGEST_BLOCK: Final = headers.LARGEST_READ
 _LARGEST_FRAME_SENT: Final = 64 * 1024
-# What the transport may hold before messages wait, and before a client that does not read is given up: answers to its
+# What the transport may hold before messages wait, and before an end that does not read is given up: answers to its
 # pings, settings and refused calls are all that can come on top.
 _BUFFER: Final = 256 * 1024
-_MOST_BUFFERED: Final = 4 * 1024 * 1024
-# Looks at a client that was pinged: one alone might come before its answer was read, where this process stood still.
+_MOST_BUFFERED: Final = 4 * _MIB
+# Looks at an end that was pinged: one alone might come before its answer was read, where this process stood still.
 _LOOKS: Final = 2
-_UNIMPLEMENTED: Final[int] = grpc.StatusCode.UNIMPLEMENTED.value[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Seconds and bytes."""
+
+    # An end that has been silent for `ping_after` is pinged, and gone if it does not answer within `pong_within`.
+    ping_after: float = 6.0
+    pong_within: float = 4.0
+    # Calls of one connection; more wait in their client.
+    most_streams: int = 5_200
+    largest_message: int = 16 * _MIB
+    # What the other end may send before it is given back what was taken in: in one call, and in all of a connection.
+    stream_window: int = 256 * 1024
+    connection_window: int = 4 * _MIB
 
 
 class Connection(asyncio.Protocol):
-    def __init__(self, server: Server, *, tls: bool) -> None:
-        self.server = server
-        self.options = server.options
-        self.loop = server.loop
-        # Whose it is; None on a unix socket.
-        self.identity: Identity | None = None
-        self.peer: tuple[Any, ...] = ()
-        # What the client has told, and what of its windows is left.
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: Options) -> None:
+        self.loop = loop
+        self.options = options
+        # What the other end has told, and what of its windows is left.
         self.initial_send_window = frames.DEFAULT_WINDOW
         self.send_window = frames.DEFAULT_WINDOW
         self.largest_frame = frames.DEFAULT_FRAME
-        # Open streams, and those whose handler has not ended.
-        self.streams: dict[int, Context] = {}
-        self.running: set[asyncio.Task[None]] = set()
-        self.last_stream = 0
-        # Its own among all of the server's, and counts that tools ask for.
-        self.number = next(server.numbers)
-        self.calls_begun = 0
-        self.calls_ended = 0
+        self.streams: dict[int, Stream] = {}
+        # Counts that tools ask for.
         self.messages_received = 0
         self.messages_sent = 0
         self.pings_sent = 0
-        self._tls = tls
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._closed = False
-        self._lost = asyncio.Event()
-        self._stopping = False
         self._frames = frames.FrameReader()
-        self._headers = headers.HeaderReader()
-        # Bytes of the preface that have come, until it is there; then whether settings have.
-        self._preface: bytes | None = b""
         self._settings_came = False
         # Headers that go on in the next frame: their stream, flags and beginning.
         self._unfinished: tuple[int, int, bytes] | None = None
-        self._receive_window = self.options.connection_window
+        self._receive_window = options.connection_window
         self._owed = 0
-        # Calls with something to send that their own windows let through, in turns.
-        self._waiting: dict[Context, None] = {}
+        # Streams with something to send that their own windows let through, in turns.
+        self._waiting: dict[Stream, None] = {}
         self._full = False
-        # Before the next headers: the client keeps a smaller table than usual.
+        # Before the next headers: the other end keeps a smaller table than usual.
         self._table_update = b""
         self._heard_at = 0.0
         # Looks since the last ping; 0 where none is unanswered.
@@ -86,46 +81,26 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_BUFFER)
-        peer = transport.get_extra_info("peername")
-        self.peer = peer if isinstance(peer, tuple) else ()
-        self.server.connections.add(self)
-        if self._tls:
-            if transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
-                # It would not understand why.
-                self._transport.abort()
-                return
-            self.identity = identity_of(transport.get_extra_info("peercert") or {})
         self._heard_at = self.loop.time()
         self._timer = self.loop.call_later(self.options.ping_after, self._look_at_silence)
-        values = {
-            frames.MAX_CONCURRENT_STREAMS: self.options.most_streams,
-            frames.INITIAL_WINDOW_SIZE: self.options.stream_window,
-            frames.MAX_HEADER_LIST_SIZE: headers.LARGEST_LIST,
-        }
-        more = self.options.connection_window - frames.DEFAULT_WINDOW
-        self.write(frames.settings(values) + frames.window_update(0, more))
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self.loop.time()
         try:
-            if self._preface is not None:
-                data = self._take_preface(data)
-            for type_, flags, stream, payload in self._frames.read(data):
+            for type_, flags, stream, payload in self._frames.read(self._behind_preface(data)):
                 if self._closed:
                     return
                 self._take(type_, flags, stream, payload)
         except ConnectionFault as fault:
-            self._end(fault)
+            log.info("HTTP/2's rules are broken: the connection ends", error=str(fault), code=fault.code.name)
+            self.write(frames.go_away(self._last_of_peer(), fault.code, str(fault)))
+            self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
-        self._lost.set()
         if self._timer is not None:
             self._timer.cancel()
-        for context in list(self.streams.values()):
-            context.close()
         self._waiting.clear()
-        self.server.connections.discard(self)
 
     def pause_writing(self) -> None:
         self._full = True
@@ -134,7 +109,7 @@ class Connection(asyncio.Protocol):
         self._full = False
         self._pump()
 
-    # For calls.
+    # For streams.
 
     def write(self, data: bytes) -> None:
         if not self._closed:
@@ -157,27 +132,15 @@ class Connection(asyncio.Protocol):
         """Whether so many bytes may go at once, in one frame."""
         return not self._waiting and not self._full and size <= self.send_window and size <= self.largest_frame
 
-    def pump(self, context: Context) -> None:
-        """Sends what `context` has, when it is its turn."""
-        if context.send_window > 0:
-            self._waiting[context] = None
+    def pump(self, stream: Stream) -> None:
+        """Sends what `stream` has, when it is its turn."""
+        if stream.send_window > 0:
+            self._waiting[stream] = None
             self._pump()
 
-    def forget(self, context: Context) -> None:
-        self.streams.pop(context.stream, None)
-        self._waiting.pop(context, None)
-        if self._stopping and not self.streams:
-            self.close()
-
-    # For the server.
-
-    def stop(self) -> None:
-        """No new calls; closed when the last one is over."""
-        if not self._stopping:
-            self._stopping = True
-            self.write(frames.go_away(self.last_stream, Code.NO_ERROR, "the server stops"))
-            if not self.streams:
-                self.close()
+    def forget(self, stream: Stream) -> None:
+        self.streams.pop(stream.number, None)
+        self._waiting.pop(stream, None)
 
     def close(self) -> None:
         """What is on its way still goes."""
@@ -185,28 +148,40 @@ class Connection(asyncio.Protocol):
             self._closed = True
             self._transport.close()
 
-    def end_calls(self, code: grpc.StatusCode, details: str) -> None:
-        for context in list(self.streams.values()):
-            context.fail(code, details)
-
-    async def wait_lost(self, seconds: float) -> None:
-        """Until the connection is gone: by itself, or in `seconds` by force."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._lost.wait()
-        except TimeoutError:
-            self.abort()
-
     def abort(self) -> None:
         self._closed = True
         self._transport.abort()
 
-    # Its own.
+    # What is different at the two ends.
 
-    def _end(self, fault: ConnectionFault) -> None:
-        log.info("a client breaks HTTP/2's rules: its connection ends", error=str(fault), code=fault.code.name)
-        self.write(frames.go_away(self.last_stream, fault.code, str(fault)))
-        self.close()
+    def _behind_preface(self, data: bytes) -> bytes:
+        """Where the other end says something before its first frame: what comes after that."""
+        return data
+
+    def _last_of_peer(self) -> int:
+        """The last stream that the other end has begun."""
+        return 0
+
+    def _has_begun(self, stream: int) -> bool:
+        """Whether there is such a stream, or was one."""
+        raise NotImplementedError
+
+    def _headers_came(self, flags: int, stream: int, block: bytes) -> None:
+        raise NotImplementedError
+
+    def _going_away(self, payload: bytes) -> None:
+        """A client's needs no answer: it ends its calls, then the connection."""
+
+    # Both ends.
+
+    def _greet(self, more: dict[int, int]) -> None:
+        """The first frames: this side's settings, and a window as large as wanted."""
+        values = {
+            frames.INITIAL_WINDOW_SIZE: self.options.stream_window,
+            frames.MAX_HEADER_LIST_SIZE: headers.LARGEST_LIST,
+        }
+        window = self.options.connection_window - frames.DEFAULT_WINDOW
+        self.write(frames.settings(values | more) + frames.window_update(0, window))
 
     def _look_at_silence(self) -> None:
         """Who says nothing is pinged, and who does not answer is gone: packets may be lost, not refused."""
@@ -221,7 +196,7 @@ class Connection(asyncio.Protocol):
             self._looks += 1
             wait = options.pong_within / _LOOKS
         else:
-            log.info("a client does not answer: its connection ends", silent=round(silent, 1))
+            log.info("the other end does not answer: the connection ends", silent=round(silent, 1))
             self.abort()
             return
         self._timer = self.loop.call_later(wait, self._look_at_silence)
@@ -229,28 +204,18 @@ class Connection(asyncio.Protocol):
     def _pump(self) -> None:
         """In turns, a few frames each."""
         while self._waiting and not self._full and self.send_window > 0:
-            context = next(iter(self._waiting))
-            del self._waiting[context]
-            if context.pump():
-                self._waiting[context] = None
+            stream = next(iter(self._waiting))
+            del self._waiting[stream]
+            if stream.pump():
+                self._waiting[stream] = None
 
     def _answer(self, frame: bytes) -> None:
-        """What a client makes the server say, however much of it: it must read that."""
+        """What the other end makes this one say, however much of it: it must read that."""
         if self._transport.get_write_buffer_size() > _MOST_BUFFERED:
-            log.info("a client does not read: its connection ends")
+            log.info("the other end does not read: the connection ends")
             self.abort()
         else:
             self.write(frame)
-
-    def _take_preface(self, data: bytes) -> bytes:
-        """What comes behind it."""
-        assert self._preface is not None
-        data = self._preface + data
-        expected = frames.PREFACE
-        if not data.startswith(expected[: len(data)]):
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "no client of HTTP/2")
-        self._preface = None if len(data) >= len(expected) else data
-        return data[len(expected) :]
 
     def _take(self, type_: int, flags: int, stream: int, payload: bytes) -> None:
         if self._unfinished is not None and type_ != frames.CONTINUATION:
@@ -271,15 +236,19 @@ class Connection(asyncio.Protocol):
             self._take_reset(stream, payload)
         elif type_ == frames.CONTINUATION:
             self._take_continuation(flags, stream, payload)
+        elif type_ == frames.GOAWAY:
+            if stream != 0 or len(payload) < 8:
+                raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a farewell of a stream, or too short")
+            self._going_away(payload)
         elif type_ == frames.PRIORITY:
             if stream == 0 or len(payload) != 5:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "a priority of no stream, or of a wrong size")
         elif type_ == frames.PUSH_PROMISE:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "clients push nothing")
-        # A client's GOAWAY needs no answer: it ends its calls, then the connection. Other types must be ignored.
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "nothing is to be pushed")
+        # Other types must be ignored.
 
     def _take_data(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream == 0 or stream > self.last_stream:
+        if not self._has_begun(stream):
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"data of the stream {stream}, which is not open")
         size = len(payload)
         self._receive_window -= size
@@ -291,15 +260,15 @@ class Connection(asyncio.Protocol):
             self._receive_window += self._owed
             self._owed = 0
         payload = frames.unpadded(flags, payload)
-        context = self.streams.get(stream)
-        if context is None:
+        found = self.streams.get(stream)
+        if found is None:
             # Of a call that has ended meanwhile.
             return
-        if context.client_ended:
+        if found.peer_ended:
             raise ConnectionFault(Code.STREAM_CLOSED, f"data of the stream {stream} after its end")
-        context.data_came(payload, size)
+        found.data_came(payload, size)
         if flags & frames.END_STREAM:
-            context.client_has_ended()
+            found.peer_has_ended()
 
     def _take_headers(self, flags: int, stream: int, payload: bytes) -> None:
         payload = frames.unpadded(flags, payload)
@@ -326,52 +295,6 @@ class Connection(asyncio.Protocol):
         else:
             self._unfinished = (stream, first_flags, block)
 
-    def _headers_came(self, flags: int, stream: int, block: bytes) -> None:
-        ended = bool(flags & frames.END_STREAM)
-        if stream <= self.last_stream:
-            self._headers.skip(block)
-            context = self.streams.get(stream)
-            if context is not None:
-                if not ended or context.client_ended:
-                    raise ConnectionFault(Code.PROTOCOL_ERROR, f"headers amidst the stream {stream}, or after it")
-                context.client_has_ended()
-            elif stream % 2 == 0:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, f"the stream {stream}, which is none of a client's")
-            return
-        if stream % 2 == 0:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, f"the stream {stream}, which is none of a client's")
-        try:
-            request = self._headers.read(block)
-        except headers.MalformedError as error:
-            log.debug("a malformed request", error=str(error))
-            self.last_stream = stream
-            self._answer(frames.reset(stream, Code.PROTOCOL_ERROR))
-            return
-        self.last_stream = stream
-        if self._stopping or max(len(self.streams), len(self.running)) >= self.options.most_streams:
-            self._answer(frames.reset(stream, Code.REFUSED_STREAM))
-            return
-        if request.refusal is not None:
-            self._refuse(stream, request.refusal, ended=ended)
-        else:
-            self._begin(stream, request, ended=ended)
-
-    def _begin(self, stream: int, request: headers.Request, *, ended: bool) -> None:
-        handler = self.server.handler_of(request)
-        if handler is None:
-            status = headers.trailers(_UNIMPLEMENTED, f"there is no method {request.path}")
-            self._refuse(stream, headers.ANSWER + status, ended=ended)
-            return
-        context = self.streams[stream] = Context(self, stream, request, handler)
-        self.calls_begun += 1
-        context.begin()
-        if ended:
-            context.client_has_ended()
-
-    def _refuse(self, stream: int, block: bytes, *, ended: bool) -> None:
-        end = b"" if ended else frames.reset(stream, Code.NO_ERROR)
-        self._answer(self.header_frames(stream, block, frames.END_STREAM) + end)
-
     def _take_window_update(self, stream: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a window update of a wrong size")
@@ -382,20 +305,20 @@ class Connection(asyncio.Protocol):
             self.send_window += more
             self._pump()
             return
-        if stream > self.last_stream:
+        if not self._has_begun(stream):
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"a window of the stream {stream}, which is not open")
-        context = self.streams.get(stream)
-        if context is None:
+        found = self.streams.get(stream)
+        if found is None:
             return
-        if more == 0 or context.send_window + more > frames.LARGEST_WINDOW:
-            context.reset(Code.FLOW_CONTROL_ERROR)
-            return
-        self._widen(context, more)
+        if more == 0 or found.send_window + more > frames.LARGEST_WINDOW:
+            found.reset(Code.FLOW_CONTROL_ERROR)
+        else:
+            self._widen(found, more)
 
-    def _widen(self, context: Context, more: int) -> None:
-        context.send_window += more
-        if context.waits:
-            self.pump(context)
+    def _widen(self, stream: Stream, more: int) -> None:
+        stream.send_window += more
+        if stream.waits:
+            self.pump(stream)
 
     def _take_settings(self, flags: int, stream: int, payload: bytes) -> None:
         if stream != 0 or (flags & frames.ACK and payload):
@@ -408,10 +331,10 @@ class Connection(asyncio.Protocol):
                 if value > frames.LARGEST_WINDOW:
                     raise ConnectionFault(Code.FLOW_CONTROL_ERROR, f"a window of {value} bytes")
                 more, self.initial_send_window = value - self.initial_send_window, value
-                for context in list(self.streams.values()):
-                    if context.send_window + more > frames.LARGEST_WINDOW:
+                for open_stream in list(self.streams.values()):
+                    if open_stream.send_window + more > frames.LARGEST_WINDOW:
                         raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window that grows too large")
-                    self._widen(context, more)
+                    self._widen(open_stream, more)
             elif name == frames.MAX_FRAME_SIZE:
                 if not frames.DEFAULT_FRAME <= value <= frames.LARGEST_FRAME:
                     raise ConnectionFault(Code.PROTOCOL_ERROR, f"frames of up to {value} bytes")
@@ -429,8 +352,11 @@ class Connection(asyncio.Protocol):
             self._answer(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     def _take_reset(self, stream: int, payload: bytes) -> None:
-        if stream == 0 or stream > self.last_stream or len(payload) != 4:
+        if not self._has_begun(stream) or len(payload) != 4:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a reset of no stream, or of a wrong size")
-        context = self.streams.get(stream)
-        if context is not None:
-            context.close()
+        found = self.streams.get(stream)
+        if found is not None:
+            self._was_reset(found, int.from_bytes(payload, "big"))
+
+    def _was_reset(self, stream: Stream, code: int) -> None:
+        stream.close()

@@ -6,10 +6,8 @@ A call whose client goes away, or whose time is over, is cancelled: its handler'
 from __future__ import annotations
 
 import asyncio
-import zlib
-from collections import deque
 from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import grpc.aio
@@ -17,84 +15,37 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from controlplane.http2 import frames, headers
-from controlplane.http2.frames import Code, ConnectionFault
+from controlplane.http2.frames import Code
+from controlplane.http2.stream import Stream
 
 if TYPE_CHECKING:
-    from controlplane.http2.connection import Connection
+    from controlplane.http2.accepted import ServerConnection
 
 log = structlog.get_logger(__name__)
-
-# gRPC's own bytes before a message: whether it is compressed, and its length.
-_PREFIX: Final = 5
-_PLAIN: Final = b"\x00"
-# What one stream sends before others of its connection have their turn, in frames.
-_FRAMES_AT_ONCE: Final = 4
-_WINDOW_BITS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
-class Context:
-    __slots__ = (
-        "_answer_begun",
-        "_code",
-        "_deadline",
-        "_details",
-        "_drained",
-        "_ended",
-        "_handler",
-        "_incoming",
-        "_messages",
-        "_outgoing",
-        "_owed",
-        "_reader",
-        "_receive_window",
-        "_request",
-        "_timer",
-        "_trailing",
-        "_unread",
-        "client_ended",
-        "closed",
-        "connection",
-        "send_window",
-        "stream",
-        "task",
-    )
+class Context(Stream):
+    __slots__ = ("_answer_begun", "_code", "_deadline", "_details", "_handler", "_request", "_trailing", "task")
+    connection: ServerConnection
 
     def __init__(
-        self, connection: Connection, stream: int, request: headers.Request, handler: grpc.RpcMethodHandler[Any, Any]
+        self,
+        connection: ServerConnection,
+        number: int,
+        request: headers.Request,
+        handler: grpc.RpcMethodHandler[Any, Any],
     ) -> None:
-        self.connection = connection
-        self.stream = stream
-        self.send_window = connection.initial_send_window
-        # The client has sent everything; the stream is over.
-        self.client_ended = False
-        self.closed = False
+        super().__init__(connection, number, request.timeout)
         self.task: asyncio.Task[None] | None = None
         self._request = request
         self._handler: Any = handler
-        # The beginning of a message that has not come as a whole; messages that nobody has read, and their bytes.
-        self._incoming = bytearray()
-        self._messages: deque[bytes] = deque()
-        self._unread = 0
-        self._reader: asyncio.Future[None] | None = None
-        # Bytes that the client may send, and those that it has sent and was not given back.
-        self._receive_window = connection.options.stream_window
-        self._owed = 0
-        # What waits for the client to take more.
-        self._outgoing: deque[memoryview] = deque()
-        self._drained: asyncio.Future[None] | None = None
         self._answer_begun = False
         self._code = 0
         self._details = ""
         self._trailing = b""
-        # The handler has nothing more to say: its status is sent, or comes after what waits.
-        self._ended = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._deadline: float | None = None
-        if request.timeout is not None:
-            self._deadline = connection.loop.time() + request.timeout
-            self._timer = connection.loop.call_later(request.timeout, self._time_is_over)
+        self._deadline = None if request.timeout is None else connection.loop.time() + request.timeout
 
     # For handlers.
 
@@ -107,15 +58,8 @@ class Context:
 
     async def read(self) -> Any:
         """The client's next message; `grpc.aio.EOF` when it has ended its side."""
-        while not self._messages:
-            if self.client_ended or self.closed:
-                return grpc.aio.EOF
-            self._reader = self.connection.loop.create_future()
-            await self._reader
-        message = self._messages.popleft()
-        self._unread -= len(message)
-        self._give_back()
-        return self._read_as_message(message)
+        message = await self._message_or_end()
+        return grpc.aio.EOF if message is None else self._read_as_message(message)
 
     async def write(self, message: Any) -> None:
         """Returns when the message is on its way to the client, as far as its windows go."""
@@ -127,36 +71,9 @@ class Context:
         """As `write`, which does not wait: until `waits` is false again nothing more should be sent."""
         if self.closed:
             raise asyncio.CancelledError("the call's client is gone")
-        connection = self.connection
-        connection.messages_sent += 1
-        begin = b"" if self._answer_begun else connection.header_frames(self.stream, headers.ANSWER)
+        begin = b"" if self._answer_begun else self.connection.header_frames(self.number, headers.ANSWER)
         self._answer_begun = True
-        size = _PREFIX + len(message)
-        prefix = _PLAIN + len(message).to_bytes(4, "big")
-        if self._outgoing or size > self.send_window or not connection.has_room(size):
-            connection.write(begin)
-            self._outgoing.append(memoryview(prefix + message))
-            connection.pump(self)
-            return
-        self.send_window -= size
-        connection.send_window -= size
-        end = self._status_frames() if self._ended else b""
-        # All at once: each write costs a record of TLS.
-        connection.write(b"".join((begin, frames.head(size, frames.DATA, 0, self.stream), prefix, message, end)))
-        if self._ended:
-            self._is_over()
-
-    @property
-    def waits(self) -> bool:
-        """Something is to be sent that the client's windows have not let through."""
-        return bool(self._outgoing)
-
-    async def drained(self) -> None:
-        """Until nothing waits any more; cancelled when the client goes away."""
-        while self._outgoing:
-            if self._drained is None or self._drained.done():
-                self._drained = self.connection.loop.create_future()
-            await self._drained
+        self._put(message, begin)
 
     async def send_initial_metadata(self, metadata: Metadata) -> None:
         """As a rule they go with the first message; this tells the client before that its call stands."""
@@ -165,7 +82,7 @@ class Context:
         if not self._answer_begun:
             self._answer_begun = True
             block = headers.ANSWER + headers.fields(metadata)
-            self.connection.write(self.connection.header_frames(self.stream, block))
+            self.connection.write(self.connection.header_frames(self.number, block))
 
     def set_trailing_metadata(self, metadata: Metadata) -> None:
         self._trailing = headers.fields(metadata)
@@ -193,55 +110,12 @@ class Context:
         if self._handler.request_streaming:
             self._run(self._requests())
 
-    def data_came(self, data: bytes, size: int) -> None:
-        """`size` is what counts for the windows, padding included. Raises ConnectionFault."""
-        self._receive_window -= size
-        if self._receive_window < 0:
-            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, f"more than the window of the stream {self.stream}")
-        self._owed += size
-        waiting = self._incoming
-        if waiting:
-            waiting += data
-        taken = self._take_messages(waiting or data)
-        if waiting:
-            del waiting[:taken]
-        else:
-            waiting += data[taken:]
-        self._give_back()
-
-    def client_has_ended(self) -> None:
-        self.client_ended = True
-        self._wake_reader()
+    def peer_has_ended(self) -> None:
+        super().peer_has_ended()
         if self.task is None and not self.closed:
             self.fail(grpc.StatusCode.INVALID_ARGUMENT, "the request has no message, or only a part of one")
 
-    def pump(self) -> bool:
-        """Sends some of what waits. False where the rest must wait for the client's window, or there is none."""
-        connection = self.connection
-        parts: list[bytes | memoryview] = []
-        room = min(self.send_window, connection.send_window, _FRAMES_AT_ONCE * connection.largest_frame)
-        while self._outgoing and room > 0:
-            waiting = self._outgoing[0]
-            size = min(len(waiting), room, connection.largest_frame)
-            parts += (frames.head(size, frames.DATA, 0, self.stream), waiting[:size])
-            room -= size
-            self.send_window -= size
-            connection.send_window -= size
-            if size == len(waiting):
-                self._outgoing.popleft()
-            else:
-                self._outgoing[0] = waiting[size:]
-        connection.write(b"".join(parts))
-        if self._outgoing:
-            return self.send_window > 0
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
-        if self._ended:
-            self._send_status()
-        return False
-
     def fail(self, code: grpc.StatusCode, details: str) -> None:
-        """Ends the call from outside; whatever still waits to be sent is given up."""
         if self._outgoing:
             self.reset(Code.CANCEL)
             return
@@ -250,77 +124,24 @@ class Context:
         self._trailing = b""
         self._send_status()
 
-    def reset(self, code: Code) -> None:
-        if not self.closed:
-            self.connection.write(frames.reset(self.stream, code))
-            self.close()
-
     def close(self) -> None:
-        """The stream is over for both sides; a handler that still runs is cancelled."""
-        if self.closed:
-            return
-        self.closed = True
-        self.connection.forget(self)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._outgoing.clear()
-        self._messages.clear()
-        self._wake_reader()
-        if self._drained is not None:
-            self._drained.cancel()
-        if self.task is not None and not self._ended:
-            self.task.cancel()
+        """A handler that still runs is cancelled."""
+        if not self.closed:
+            super().close()
+            self._messages.clear()
+            if self.task is not None and not self._ended:
+                self.task.cancel()
 
     # What has come.
 
-    def _take_messages(self, data: bytes | bytearray) -> int:
-        """Those that are complete; how many bytes they had."""
-        largest = self.connection.options.largest_message
-        position, end = 0, len(data)
-        while end - position >= _PREFIX and not self.closed:
-            begin = position + _PREFIX
-            length = int.from_bytes(data[position + 1 : begin], "big")
-            stop = begin + length
-            if length > largest:
-                # In the words that clients know from gRPC's own server.
-                text = f"Received message larger than max ({length} vs. {largest})"
-                self.fail(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
-                return end
-            if stop > end:
-                break
-            self._message_came(bytes(data[begin:stop]), compressed=data[position] != 0)
-            position = stop
-        return position
-
-    def _message_came(self, data: bytes, *, compressed: bool) -> None:
-        self.connection.messages_received += 1
-        if compressed:
-            try:
-                data = self._decompressed(data)
-            except ValueError as error:
-                self.fail(grpc.StatusCode.UNIMPLEMENTED, str(error))
-                return
+    def _message_came(self, data: bytes) -> None:
         if self._handler.request_streaming:
-            self._messages.append(data)
-            self._unread += len(data)
-            self._wake_reader()
+            super()._message_came(data)
         elif self.task is None and not self._ended:
             self._run(data)
 
-    def _decompressed(self, data: bytes) -> bytes:
-        encoding = self._request.encoding
-        bits = _WINDOW_BITS.get(encoding)
-        if bits is None:
-            raise ValueError(f"messages compressed as {encoding} are not understood: gzip and deflate are")
-        largest = self.connection.options.largest_message
-        reader = zlib.decompressobj(bits)
-        try:
-            plain = reader.decompress(data, largest)
-        except zlib.error:
-            raise ValueError(f"a message is not compressed as {encoding}, as its headers say") from None
-        if not reader.eof:
-            raise ValueError(f"a compressed message is cut off, or has more than {largest} bytes")
-        return plain
+    def _encoding(self) -> str:
+        return self._request.encoding
 
     def _read_as_message(self, data: bytes) -> Any:
         deserialize = self._handler.request_deserializer
@@ -335,21 +156,6 @@ class Context:
         while (message := await self.read()) is not grpc.aio.EOF:
             yield message
 
-    def _give_back(self) -> None:
-        """Lets the client send on, unless it is ahead of the handler by a window already."""
-        window = self.connection.options.stream_window
-        if self._owed >= window // 2 and self._unread < window and not (self.client_ended or self.closed):
-            self.connection.write(frames.window_update(self.stream, self._owed))
-            self._receive_window += self._owed
-            self._owed = 0
-
-    def _wake_reader(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-
-    def _time_is_over(self) -> None:
-        self.fail(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
-
     # What is sent.
 
     def _end(self, answer: bytes | None) -> None:
@@ -363,18 +169,18 @@ class Context:
             self._send_status()
 
     def _send_status(self) -> None:
-        self.connection.write(self._status_frames())
-        self._is_over()
+        self.connection.write(self._behind_last())
+        self._all_sent()
 
-    def _status_frames(self) -> bytes:
-        """The end of the stream. The client need not have ended its side: it is told that nobody listens."""
+    def _behind_last(self) -> bytes:
+        """The status. The client need not have ended its side: it is told that nobody listens."""
         block = headers.trailers(self._code, self._details) + self._trailing
         if not self._answer_begun:
             block = headers.ANSWER + block
-        made = self.connection.header_frames(self.stream, block, frames.END_STREAM)
-        return made if self.client_ended else made + frames.reset(self.stream, Code.NO_ERROR)
+        made = self.connection.header_frames(self.number, block, frames.END_STREAM)
+        return made if self.peer_ended else made + frames.reset(self.number, Code.NO_ERROR)
 
-    def _is_over(self) -> None:
+    def _all_sent(self) -> None:
         self.connection.calls_ended += 1
         self.close()
 

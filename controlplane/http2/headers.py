@@ -1,4 +1,4 @@
-"""The headers of gRPC's requests, read; those of its answers, made (PROTOCOL-HTTP2 of gRPC; RFC 7541).
+"""The headers of gRPC's requests and answers, read and made (PROTOCOL-HTTP2 of gRPC; RFC 7541).
 
 Answers use no table of their connection: a literal costs a few bytes, and nothing can get out of step.
 """
@@ -6,14 +6,14 @@ Answers use no table of their connection: a literal costs a few bytes, and nothi
 from __future__ import annotations
 
 import binascii
+import math
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote, unquote
 
-import grpc
 import hpack
 from hpack.table import HeaderTable
 
@@ -36,11 +36,16 @@ _PLAIN: Final = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}~"
 _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 # Digits of a timeout.
 _MOST_DIGITS: Final = 8
+# gRPC's status of a call that asks too much.
+_RESOURCE_EXHAUSTED: Final = 8
 # A dynamic table size update to nothing, and literals that no table takes.
 NO_TABLE: Final = b"\x20"
 _LITERAL: Final = b"\x00"
 _STATUS_200: Final = b"\x88"
+_HTTP: Final = b"\x86"
+_HTTPS: Final = b"\x87"
 
+T = TypeVar("T")
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
@@ -60,6 +65,16 @@ class Request:
     refusal: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The first headers of an answer, or its last, or both at once."""
+
+    http_status: int | None
+    code: int | None
+    details: str
+    encoding: str
+
+
 class _Table(HeaderTable):
     def __init__(self) -> None:
         super().__init__()
@@ -70,22 +85,24 @@ class _Table(HeaderTable):
         super().add(name, value)
 
 
-class HeaderReader:
-    """Of one connection."""
+class HeaderReader(Generic[T]):
+    """Of one connection: what a block of headers means to `understand`."""
 
-    def __init__(self) -> None:
+    def __init__(self, understand: Callable[[Iterable[tuple[bytes, bytes]]], T]) -> None:
+        self._understand = understand
         self._decoder = hpack.Decoder(LARGEST_READ)
         self._table = self._decoder.header_table = _Table()
         # By the blocks themselves, as long as the table stays as it is.
-        self._known: dict[bytes, Request] = {}
+        self._known: dict[bytes, T] = {}
 
-    def read(self, block: bytes) -> Request:
+    def read(self, block: bytes) -> T:
         """Raises ConnectionFault where the tables are out of step, and MalformedError."""
         known = self._known.get(block)
         if known is None:
             additions = self._table.additions
-            known = _request(self._fields(block))
-            if additions == self._table.additions and not _resizes(block) and _is_small(block, known):
+            fields = self._fields(block)
+            known = self._understand(fields)
+            if additions == self._table.additions and not _resizes(block) and _is_small(block, fields):
                 if len(self._known) >= _MOST_KNOWN:
                     self._known.clear()
                 self._known[block] = known
@@ -95,14 +112,12 @@ class HeaderReader:
         """Reads what is of no interest: what comes after it may refer to it."""
         self._fields(block)
 
-    def _fields(self, block: bytes) -> Iterable[tuple[bytes, bytes]]:
+    def _fields(self, block: bytes) -> list[tuple[bytes, bytes]]:
         additions = self._table.additions
         try:
-            return self._decoder.decode(block, raw=True)
+            return list(self._decoder.decode(block, raw=True))
         except hpack.OversizedHeaderListError:
-            raise ConnectionFault(
-                Code.ENHANCE_YOUR_CALM, f"the headers of a request exceed {LARGEST_READ} bytes"
-            ) from None
+            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"headers exceed {LARGEST_READ} bytes") from None
         except (hpack.HPACKError, IndexError):
             raise ConnectionFault(Code.COMPRESSION_ERROR, "headers that cannot be decoded") from None
         finally:
@@ -111,13 +126,21 @@ class HeaderReader:
                 self._known.clear()
 
 
+def request_reader() -> HeaderReader[Request]:
+    return HeaderReader(_request)
+
+
+def answer_reader() -> HeaderReader[Answer]:
+    return HeaderReader(_answer)
+
+
 def _resizes(block: bytes) -> bool:
     """Whether the table's size changes with it, and perhaps what is in the table."""
     return bool(block) and block[0] & 0xE0 == NO_TABLE[0]
 
 
-def _is_small(block: bytes, request: Request) -> bool:
-    said = sum(len(key) + len(value) + _FIELD_BYTES for key, value in request.metadata)
+def _is_small(block: bytes, fields: list[tuple[bytes, bytes]]) -> bool:
+    said = sum(len(name) + len(value) + _FIELD_BYTES for name, value in fields)
     return len(block) + said <= _LARGEST_KNOWN
 
 
@@ -148,8 +171,20 @@ def _request(fields: Iterable[tuple[bytes, bytes]]) -> Request:
         refusal = http_status(415)
     elif size > LARGEST_LIST:
         text = f"the request's metadata size exceeds {LARGEST_LIST} bytes: it has {size}"
-        refusal = ANSWER + trailers(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], text)
+        refusal = ANSWER + trailers(_RESOURCE_EXHAUSTED, text)
     return Request(pseudo[b":path"].decode("latin-1"), tuple(metadata), timeout, encoding, refusal)
+
+
+def _answer(fields: Iterable[tuple[bytes, bytes]]) -> Answer:
+    found = dict(fields)
+    status = found.get(b":status", b"")
+    code = found.get(b"grpc-status", b"")
+    return Answer(
+        int(status) if status.isdigit() else None,
+        int(code) if code.isdigit() else None,
+        unquote(found.get(b"grpc-message", b"").decode("latin-1")),
+        found.get(b"grpc-encoding", b"identity").decode("latin-1"),
+    )
 
 
 def _metadata(name: bytes, value: bytes) -> tuple[str, str | bytes]:
@@ -217,6 +252,23 @@ def trailers(code: int, details: str) -> bytes:
     if not details:
         return status
     return status + field(b"grpc-message", quote(details, safe=_PLAIN, errors="replace").encode("ascii"))
+
+
+def call(path: str, authority: str, scheme: str, metadata: Iterable[tuple[str, str | bytes]]) -> bytes:
+    """The headers of a request, to which a timeout may be added."""
+    block = b"\x83" + (_HTTPS if scheme == "https" else _HTTP)
+    block += b"\x04" + _string(path) + b"\x01" + _string(authority)
+    return block + field(b"content-type", b"application/grpc") + field(b"te", b"trailers") + fields(metadata)
+
+
+def timeout(seconds: float) -> bytes:
+    milliseconds = max(1, math.ceil(seconds * 1000))
+    return field(b"grpc-timeout", b"%dm" % min(milliseconds, 10**_MOST_DIGITS - 1))
+
+
+def _string(text: str) -> bytes:
+    data = text.encode("ascii")
+    return _length(len(data)) + data
 
 
 def http_status(status: int) -> bytes:

@@ -16,9 +16,9 @@ import grpc
 
 from controlplane import shared_address
 from controlplane.http2 import headers
-from controlplane.http2.connection import Connection
+from controlplane.http2.accepted import ServerConnection
+from controlplane.http2.connection import Options
 
-_MIB: Final = 1024 * 1024
 # Connections that the kernel keeps until they are accepted.
 _BACKLOG: Final = 1024
 # Seconds: for a client's part of TLS's handshake, and for connections to end once their calls have.
@@ -27,33 +27,9 @@ _CLOSING_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """Seconds and bytes."""
-
-    # A client that has been silent for `ping_after` is pinged, and gone if it does not answer within `pong_within`.
-    ping_after: float = 6.0
-    pong_within: float = 4.0
-    # Calls of one connection; more wait in their client.
-    most_streams: int = 5_200
-    largest_message: int = 16 * _MIB
-    # What a client may send before it is given back what was taken in: in one call, and in all of a connection.
-    stream_window: int = 256 * 1024
-    connection_window: int = 4 * _MIB
-
-
-@dataclass(frozen=True, slots=True)
 class _Details(grpc.HandlerCallDetails):
     method: str
     invocation_metadata: headers.Metadata
-
-
-def server_tls(ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
-    """For clients that show a certificate of `ca`."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(ca))
-    context.load_cert_chain(str(cert), str(key))
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.set_alpn_protocols(["h2"])
-    return context
 
 
 class Server:
@@ -63,7 +39,7 @@ class Server:
         """To be made in the loop that it serves in."""
         self.options = options or Options()
         self.loop = asyncio.get_running_loop()
-        self.connections: set[Connection] = set()
+        self.connections: set[ServerConnection] = set()
         self.numbers = count(1)
         self._handlers: list[grpc.GenericRpcHandler] = []
         # Of methods that exist: what clients make up is not remembered.
@@ -111,10 +87,10 @@ class Server:
     async def start(self) -> None:
         for bound, tls in self._listeners:
             if tls is None:
-                server = await self.loop.create_unix_server(lambda: Connection(self, tls=False), sock=bound)
+                server = await self.loop.create_unix_server(lambda: ServerConnection(self, tls=False), sock=bound)
             else:
                 server = await self.loop.create_server(
-                    lambda: Connection(self, tls=True),
+                    lambda: ServerConnection(self, tls=True),
                     sock=bound,
                     ssl=tls,
                     ssl_handshake_timeout=_HANDSHAKE_SECONDS,

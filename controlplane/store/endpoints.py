@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 import structlog
 
+from controlplane.http2 import Channel, Options, client_tls
 from controlplane.store.api import etcd_pb2_grpc
 from podwire import errors
 from podwire.client import Tls
@@ -30,26 +31,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# etcd refuses clients that ping more often than every 5 s. A dead member is noticed within 10 s all the same.
-_KEEPALIVE_TIME_MS: Final = 8_000
-_KEEPALIVE_TIMEOUT_MS: Final = 2_000
-_PING_TIMEOUT_MS: Final = 5_000
-_CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
-    ("grpc.keepalive_time_ms", _KEEPALIVE_TIME_MS),
-    ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
-    # gRPC pings beside data too, and while such a ping is on its way it sends none to keep alive: its default of 60 s
-    # for the answer is how long a member that froze under load would be waited for.
-    ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS),
-    ("grpc.http2.max_pings_without_data", 0),
-    # A range of many objects exceeds gRPC's default of 4 MiB by far.
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    # gRPC's own waits up to 120 s between attempts, and 20 s for each.
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.min_reconnect_backoff_ms", 2_000),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
+# etcd refuses clients that ping more often than every 5 s. A dead member is noticed within 10 s all the same. A range
+# of many objects is one message, of any size.
+_OPTIONS: Final = Options(
+    ping_after=8.0,
+    pong_within=2.0,
+    largest_message=2**32 - 1,
+    stream_window=4 * 1024 * 1024,
+    connection_window=64 * 1024 * 1024,
 )
 
 
@@ -74,7 +63,7 @@ class Member:
     """A member of the cluster, as far as this client is concerned: its address and the stubs of its channel."""
 
     address: str
-    channel: grpc.aio.Channel
+    channel: Channel
     kv: KVAsyncStub
     watch: WatchAsyncStub
     lease: LeaseAsyncStub
@@ -126,14 +115,13 @@ def target_of(address: str) -> str:
 
 def _open(address: str, tls: Tls | None) -> Member:
     target = target_of(address)
-    channel: grpc.aio.Channel
+    context = None
     if tls is None:
         if address.startswith("https://"):
             raise ValueError(f"{address} needs the CA, certificate and key of an etcd client")
-        channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
     else:
-        credentials = grpc.ssl_channel_credentials(tls.ca.read_bytes(), tls.key.read_bytes(), tls.cert.read_bytes())
-        channel = grpc.aio.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
+        context = client_tls(tls.ca, tls.cert, tls.key)
+    channel: Any = Channel(target, context, _OPTIONS)
     return Member(
         target,
         channel,

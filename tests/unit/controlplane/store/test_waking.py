@@ -1,4 +1,4 @@
-"""Watchers have turns: in rounds, a few in a turn of the loop."""
+"""Watchers have turns: in rounds, some of them in a turn of the loop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def named(count: int) -> tuple[list[Named], list[int]]:
     return [Named(name, woken) for name in range(count)], woken
 
 
-@pytest.mark.parametrize(("count", "at_once"), [(3, 1), (64, 1), (65, 2), (500, 8)])
+@pytest.mark.parametrize(("count", "at_once"), [(3, 3), (32, 32), (33, 32), (500, 32)])
 async def test_a_few_are_woken_in_a_turn_of_the_loop_and_all_in_their_order(count: int, at_once: int) -> None:
     waker = Waker()
     sleepers, woken = named(count)

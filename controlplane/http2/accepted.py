@@ -50,6 +50,9 @@ class ServerConnection(Connection):
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
         self.peer = peer if isinstance(peer, tuple) else ()
+        if self.server.stopped:
+            self.abort()
+            return
         self.server.connections.add(self)
         if self._tls:
             if transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
@@ -119,15 +122,16 @@ class ServerConnection(Connection):
             self._headers.skip(block)
             self._trailers_came(stream, ended=ended)
             return
-        self.last_stream = stream
         try:
             request = self._headers.read(block)
         except headers.MalformedError as error:
             log.debug("a malformed request", error=str(error))
-            self._answer(frames.reset(stream, Code.PROTOCOL_ERROR))
+            self.last_stream = stream
+            self.write(frames.reset(stream, Code.PROTOCOL_ERROR))
             return
+        self.last_stream = stream
         if self._stopping or max(len(self.streams), len(self.running)) >= self.options.most_streams:
-            self._answer(frames.reset(stream, Code.REFUSED_STREAM))
+            self.write(frames.reset(stream, Code.REFUSED_STREAM))
         elif request.refusal is not None:
             self._refuse(stream, request.refusal, ended=ended)
         else:
@@ -156,4 +160,4 @@ class ServerConnection(Connection):
 
     def _refuse(self, stream: int, block: bytes, *, ended: bool) -> None:
         end = b"" if ended else frames.reset(stream, Code.NO_ERROR)
-        self._answer(self.header_frames(stream, block, frames.END_STREAM) + end)
+        self.write(self.header_frames(stream, block, frames.END_STREAM) + end)

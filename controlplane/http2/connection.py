@@ -22,8 +22,8 @@ _MIB: Final = 1024 * 1024
 # Bytes. Headers that come in many frames; the other end's frames that are made as large as they may be.
 _LARGEST_BLOCK: Final = headers.LARGEST_READ
 _LARGEST_FRAME_SENT: Final = 64 * 1024
-# What the transport may hold before messages wait, and before an end that does not read is given up: answers to its
-# pings, settings and refused calls are all that can come on top.
+# What the transport may hold before messages wait, and before an end that does not read is given up: what no window
+# holds up comes on top, answers to its pings and settings, headers, the status of its calls.
 _BUFFER: Final = 256 * 1024
 _MOST_BUFFERED: Final = 4 * _MIB
 # Looks at an end that was pinged: one alone might come before its answer was read, where this process stood still.
@@ -44,6 +44,11 @@ class Options:
     stream_window: int = 256 * 1024
     connection_window: int = 4 * _MIB
 
+    def __post_init__(self) -> None:
+        # An end that has not heard of smaller ones yet would be punished for what it may do.
+        if min(self.stream_window, self.connection_window - 1) < frames.DEFAULT_WINDOW:
+            raise ValueError(f"windows must be larger than the {frames.DEFAULT_WINDOW} bytes that HTTP/2 begins with")
+
 
 class Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, options: Options) -> None:
@@ -63,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._frames = frames.FrameReader()
         self._settings_came = False
         # Headers that go on in the next frame: their stream, flags and beginning.
-        self._unfinished: tuple[int, int, bytes] | None = None
+        self._unfinished: tuple[int, int, bytearray] | None = None
         self._receive_window = options.connection_window
         self._owed = 0
         # Streams with something to send that their own windows let through, in turns.
@@ -72,7 +77,8 @@ class Connection(asyncio.Protocol):
         # Before the next headers: the other end keeps a smaller table than usual.
         self._table_update = b""
         self._heard_at = 0.0
-        # Looks since the last ping; 0 where none is unanswered.
+        # The last ping, and the looks since; 0 where none is unanswered.
+        self._pinged_at = 0.0
         self._looks = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -86,6 +92,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self.loop.time()
+        if self._transport.get_write_buffer_size() > _MOST_BUFFERED:
+            log.info("the other end makes this one answer and does not read: the connection ends")
+            self.abort()
+            return
         try:
             for type_, flags, stream, payload in self._frames.read(self._behind_preface(data)):
                 if self._closed:
@@ -185,14 +195,17 @@ class Connection(asyncio.Protocol):
 
     def _look_at_silence(self) -> None:
         """Who says nothing is pinged, and who does not answer is gone: packets may be lost, not refused."""
-        options, silent = self.options, self.loop.time() - self._heard_at
-        if silent < options.ping_after:
+        options, now = self.options, self.loop.time()
+        silent = now - self._heard_at
+        if self._heard_at > self._pinged_at:
             self._looks = 0
+        if self._looks == 0 and silent < options.ping_after:
             wait = options.ping_after - silent
         elif self._looks < _LOOKS:
             if self._looks == 0:
+                self._pinged_at = now
                 self.pings_sent += 1
-                self._answer(frames.frame(frames.PING, 0, 0, bytes(8)))
+                self.write(frames.frame(frames.PING, 0, 0, bytes(8)))
             self._looks += 1
             wait = options.pong_within / _LOOKS
         else:
@@ -208,14 +221,6 @@ class Connection(asyncio.Protocol):
             del self._waiting[stream]
             if stream.pump():
                 self._waiting[stream] = None
-
-    def _answer(self, frame: bytes) -> None:
-        """What the other end makes this one say, however much of it: it must read that."""
-        if self._transport.get_write_buffer_size() > _MOST_BUFFERED:
-            log.info("the other end does not read: the connection ends")
-            self.abort()
-        else:
-            self.write(frame)
 
     def _take(self, type_: int, flags: int, stream: int, payload: bytes) -> None:
         if self._unfinished is not None and type_ != frames.CONTINUATION:
@@ -279,7 +284,7 @@ class Connection(asyncio.Protocol):
         if flags & frames.END_HEADERS:
             self._headers_came(flags, stream, payload)
         else:
-            self._unfinished = (stream, flags, payload)
+            self._unfinished = (stream, flags, bytearray(payload))
 
     def _take_continuation(self, flags: int, stream: int, payload: bytes) -> None:
         if self._unfinished is None or stream != self._unfinished[0]:
@@ -291,17 +296,17 @@ class Connection(asyncio.Protocol):
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"headers of more than {_LARGEST_BLOCK} bytes, or of none")
         if flags & frames.END_HEADERS:
             self._unfinished = None
-            self._headers_came(first_flags, stream, block)
-        else:
-            self._unfinished = (stream, first_flags, block)
+            self._headers_came(first_flags, stream, bytes(block))
 
     def _take_window_update(self, stream: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a window update of a wrong size")
         more = int.from_bytes(payload, "big") & frames.LARGEST_WINDOW
         if stream == 0:
-            if more == 0 or self.send_window + more > frames.LARGEST_WINDOW:
-                raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window update by nothing, or by too much")
+            if more == 0:
+                raise ConnectionFault(Code.PROTOCOL_ERROR, "a window update by nothing")
+            if self.send_window + more > frames.LARGEST_WINDOW:
+                raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window that grows too large")
             self.send_window += more
             self._pump()
             return
@@ -310,7 +315,9 @@ class Connection(asyncio.Protocol):
         found = self.streams.get(stream)
         if found is None:
             return
-        if more == 0 or found.send_window + more > frames.LARGEST_WINDOW:
+        if more == 0:
+            found.reset(Code.PROTOCOL_ERROR)
+        elif found.send_window + more > frames.LARGEST_WINDOW:
             found.reset(Code.FLOW_CONTROL_ERROR)
         else:
             self._widen(found, more)
@@ -321,12 +328,15 @@ class Connection(asyncio.Protocol):
             self.pump(stream)
 
     def _take_settings(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream != 0 or (flags & frames.ACK and payload):
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "settings of a stream, or in an acknowledgement")
+        if stream != 0:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "settings of a stream")
+        if flags & frames.ACK and payload:
+            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "settings in an acknowledgement")
         self._settings_came = True
         if flags & frames.ACK:
             return
-        for name, value in frames.read_settings(payload):
+        # Of several values the last one counts: all streams have to be gone through for a window.
+        for name, value in dict(frames.read_settings(payload)).items():
             if name == frames.INITIAL_WINDOW_SIZE:
                 if value > frames.LARGEST_WINDOW:
                     raise ConnectionFault(Code.FLOW_CONTROL_ERROR, f"a window of {value} bytes")
@@ -343,17 +353,21 @@ class Connection(asyncio.Protocol):
                 self._table_update = headers.NO_TABLE
             elif name == frames.ENABLE_PUSH and value > 1:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "push is on or off")
-        self._answer(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
 
     def _take_ping(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream != 0 or len(payload) != 8:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a ping of a stream, or of a wrong size")
+        if stream != 0:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "a ping of a stream")
+        if len(payload) != 8:
+            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a ping of a wrong size")
         if not flags & frames.ACK:
-            self._answer(frames.frame(frames.PING, frames.ACK, 0, payload))
+            self.write(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     def _take_reset(self, stream: int, payload: bytes) -> None:
-        if not self._has_begun(stream) or len(payload) != 4:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a reset of no stream, or of a wrong size")
+        if not self._has_begun(stream):
+            raise ConnectionFault(Code.PROTOCOL_ERROR, f"a reset of the stream {stream}, which is not open")
+        if len(payload) != 4:
+            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a reset of a wrong size")
         found = self.streams.get(stream)
         if found is not None:
             self._was_reset(found, int.from_bytes(payload, "big"))

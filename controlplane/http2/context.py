@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -116,9 +117,10 @@ class Context(Stream):
             self.fail(grpc.StatusCode.INVALID_ARGUMENT, "the request has no message, or only a part of one")
 
     def fail(self, code: grpc.StatusCode, details: str) -> None:
-        if self._outgoing:
-            self.reset(Code.CANCEL)
+        if self.closed:
             return
+        # Headers pass by what the client's windows hold up; of a message that is cut off, it takes nothing.
+        self._outgoing.clear()
         self.set_code(code)
         self._details = details
         self._trailing = b""
@@ -129,8 +131,10 @@ class Context(Stream):
         if not self.closed:
             super().close()
             self._messages.clear()
-            if self.task is not None and not self._ended:
-                self.task.cancel()
+            task, self.task = self.task, None
+            if task is not None and not self._ended:
+                # Its exception will refer to this call, which must not refer to it.
+                task.cancel()
 
     # What has come.
 
@@ -220,14 +224,16 @@ class Context(Stream):
         if not handler.request_streaming:
             request = self._read_as_message(request)
         if not handler.response_streaming:
-            answer = await handler.unary_unary(request, self)
+            behavior = handler.stream_unary if handler.request_streaming else handler.unary_unary
+            answer = await behavior(request, self)
             serialize = handler.response_serializer
             self._end(answer if serialize is None or answer is None else serialize(answer))
             return
         answers = (handler.stream_stream if handler.request_streaming else handler.unary_stream)(request, self)
         if hasattr(answers, "__aiter__"):
-            async for answer in answers:
-                await self.write(answer)
+            async with aclosing(answers):
+                async for answer in answers:
+                    await self.write(answer)
         else:
             await answers
         self._end(None)

@@ -39,6 +39,8 @@ class Server:
         """To be made in the loop that it serves in."""
         self.options = options or Options()
         self.loop = asyncio.get_running_loop()
+        # Whoever connects from now on has come too late.
+        self.stopped = False
         self.connections: set[ServerConnection] = set()
         self.numbers = count(1)
         self._handlers: list[grpc.GenericRpcHandler] = []
@@ -68,8 +70,8 @@ class Server:
     def listen(self, address: str, tls: ssl.SSLContext, *, shared: bool = False) -> None:
         """Binds HOST:PORT, `shared` with others who do so. Clients wait until `start`. Raises AddressTakenError."""
         for bound in shared_address.bound(address, shared=shared):
-            bound.listen(_BACKLOG)
             self._listeners.append((bound, tls))
+            _listen(bound, address)
 
     def listen_unix(self, path: Path) -> None:
         """Binds a unix socket in place of one that was there, for clients that need show nothing."""
@@ -82,7 +84,7 @@ class Server:
         except OSError as error:
             raise shared_address.AddressTakenError(f"cannot listen on {path}: {error.strerror or error}") from None
         self._files.append((path, path.stat().st_ino))
-        bound.listen(_BACKLOG)
+        _listen(bound, str(path))
 
     async def start(self) -> None:
         for bound, tls in self._listeners:
@@ -100,6 +102,7 @@ class Server:
 
     async def stop(self, grace: float) -> None:
         """Takes no more calls, waits `grace` seconds for those that run, then ends them."""
+        self.stopped = True
         for server in self._servers:
             server.close()
         for bound, _ in self._listeners:
@@ -124,3 +127,11 @@ class Server:
         running = {task for connection in self.connections for task in connection.running}
         if running:
             await asyncio.wait(running, timeout=seconds)
+
+
+def _listen(bound: socket.socket, address: str) -> None:
+    try:
+        bound.listen(_BACKLOG)
+    except OSError as error:
+        # Another one was faster, between the two steps.
+        raise shared_address.AddressTakenError(f"cannot listen on {address}: {error.strerror or error}") from None

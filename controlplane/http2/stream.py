@@ -185,7 +185,7 @@ class Stream:
 
     def _message_came(self, data: bytes) -> None:
         self._messages.append(data)
-        self._unread += len(data)
+        self._unread += _PREFIX + len(data)
         self._wake_reader()
 
     def _encoding(self) -> str:
@@ -194,7 +194,7 @@ class Stream:
 
     def _next_message(self) -> bytes:
         message = self._messages.popleft()
-        self._unread -= len(message)
+        self._unread -= _PREFIX + len(message)
         self._give_back()
         return message
 
@@ -225,19 +225,17 @@ class Stream:
             length = int.from_bytes(data[position + 1 : begin], "big")
             stop = begin + length
             if length > largest:
-                # In the words that clients know from gRPC's own server.
-                text = f"Received message larger than max ({length} vs. {largest})"
-                self.fail(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+                self.fail(grpc.StatusCode.RESOURCE_EXHAUSTED, _too_large(length, largest))
                 return end
             if stop > end:
                 break
             message = bytes(data[begin:stop])
-            try:
-                if data[position]:
+            if data[position]:
+                try:
                     message = self._decompressed(message)
-            except ValueError as error:
-                self.fail(grpc.StatusCode.UNIMPLEMENTED, str(error))
-                return end
+                except _Refused as refused:
+                    self.fail(refused.code, str(refused))
+                    return end
             self.connection.messages_received += 1
             self._message_came(message)
             position = stop
@@ -247,15 +245,22 @@ class Stream:
         encoding = self._encoding()
         bits = _WINDOW_BITS.get(encoding)
         if bits is None:
-            raise ValueError(f"messages compressed as {encoding} are not understood: gzip and deflate are")
+            raise _Refused(
+                grpc.StatusCode.UNIMPLEMENTED,
+                f"messages compressed as {encoding} are not understood: gzip and deflate are",
+            )
         largest = self.connection.options.largest_message
         reader = zlib.decompressobj(bits)
         try:
-            plain = reader.decompress(data, largest)
+            plain = reader.decompress(data, largest + 1)
         except zlib.error:
-            raise ValueError(f"a message is not compressed as {encoding}, as its headers say") from None
+            plain = b""
+        if len(plain) > largest:
+            raise _Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, _too_large(len(plain), largest))
         if not reader.eof:
-            raise ValueError(f"a compressed message is cut off, or has more than {largest} bytes")
+            raise _Refused(
+                grpc.StatusCode.INVALID_ARGUMENT, f"a message is not compressed as {encoding}, as its headers say"
+            )
         return plain
 
     def _give_back(self) -> None:
@@ -265,3 +270,16 @@ class Stream:
             self.connection.write(frames.window_update(self.number, self._owed))
             self._receive_window += self._owed
             self._owed = 0
+
+
+class _Refused(Exception):
+    """A message that cannot be taken."""
+
+    def __init__(self, code: grpc.StatusCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def _too_large(size: int, largest: int) -> str:
+    # In the words that clients know from gRPC's own server.
+    return f"Received message larger than max ({size} vs. {largest})"

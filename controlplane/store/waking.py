@@ -10,6 +10,9 @@ batches larger and not latency longer. No timer is involved, and who is alone is
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
 
 # In a turn of the loop. A message to a watcher costs 15 to 20 µs, so that others wait for half a millisecond at most.
 _AT_ONCE: Final = 32

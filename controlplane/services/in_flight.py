@@ -38,7 +38,7 @@ class _Waiting:
 
 
 class Outgoing:
-    """Bytes of watches that gRPC holds because clients have not taken them: large batches while these are few.
+    """Bytes of watches that are held because clients have not taken them: large batches while these are few.
 
     Nobody waits here, as one who does not read would hold up those who do: batches only become small. That bounds the
     memory by `budget` and a small batch for each watcher more.

@@ -17,7 +17,7 @@ from controlplane.sessions.forwarding import away
 from controlplane.sessions.pipes import Pipe
 from podwire import errors, v1
 
-# Messages that wait in each direction; with those in gRPC's own buffers about a megabyte of output.
+# Messages that wait in each direction; with those in the windows of the connections about a megabyte of output.
 _CAPACITY: Final = 8
 # From the request to the agent's call. An agent opens streams at once, or says why it does not.
 _OPEN_SECONDS: Final = 10.0

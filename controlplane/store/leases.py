@@ -89,8 +89,7 @@ class Lease:
                 response = await call.read()
                 if isinstance(response, pb.LeaseKeepAliveResponse):
                     return self.renewed(sent, response.TTL)
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-                # InvalidStateError is gRPC's answer to a write on a stream that has ended already.
+            except grpc.aio.AioRpcError as error:
                 log.debug(
                     "lease not renewed, trying again", lease=self.id, member=member.address, error=reason_of(error)
                 )
@@ -155,7 +154,7 @@ class _Stream:
             call = member.lease.LeaseKeepAlive()
             try:
                 await attempt(self._talk(call, backoff))
-            except* (grpc.aio.AioRpcError, asyncio.InvalidStateError, errors.Unavailable) as lost:
+            except* (grpc.aio.AioRpcError, errors.Unavailable) as lost:
                 log.debug(
                     "lease stream lost, opening it again", member=member.address, error=reason_of(lost.exceptions[0])
                 )

@@ -62,9 +62,8 @@ async def watch(endpoints: Endpoints, key: bytes, range_end: bytes, start_revisi
                 pieces = []
                 position = batch.revision + 1
                 yield batch
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            # InvalidStateError is gRPC's answer to a write on a stream that has ended already.
-            if isinstance(error, grpc.aio.AioRpcError) and not isinstance(meaning(error), errors.Unavailable):
+        except grpc.aio.AioRpcError as error:
+            if not isinstance(meaning(error), errors.Unavailable):
                 raise meaning(error) from None
             log.debug(
                 "etcd watch lost, opening it again", member=member.address, position=position, error=reason_of(error)

@@ -151,7 +151,9 @@ def test_a_known_block_is_read_anew_after_an_addition(change: Callable[[HeaderRe
         pytest.param(lambda reader: reader.skip(added(b"who", bytes(5000))), id="by what is too large for it"),
     ],
 )
-def test_a_known_block_is_a_fault_after_the_table_was_emptied(change: Callable[[HeaderReader[Request]], object]) -> None:
+def test_a_known_block_is_a_fault_after_the_table_was_emptied(
+    change: Callable[[HeaderReader[Request]], object],
+) -> None:
     reader = request_reader()
     # The second time is not a known one.
     for _ in range(2):

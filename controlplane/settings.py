@@ -98,8 +98,8 @@ class LoadLimits:
     # Watches, sessions, logs and execs. 5,000 for one user are 500 watchers ten times over, or the watches of 1,000
     # simulated agents; each costs the server about 30 KB.
     streams: Room = Room(15_000, 5_000, 5_000)
-    # Bytes of pages of lists that clients have not taken yet. A page has up to 2 MiB: 24 MiB are 12 pages at a time, and
-    # enough for one core's work. Pages that wait cost nothing but their requests' room, which bounds their number.
+    # Bytes of pages of lists that clients have not taken yet. A page has up to 2 MiB: 24 MiB are 12 pages at a time,
+    # and enough for one core's work. Pages that wait cost nothing but their requests' room, which bounds their number.
     answer_bytes: Room = Room(24 << 20, 8 << 20, 16 << 20, queue=1_000, wait=15.0)
     # Bytes of batches of watches that clients have not taken yet: beyond, batches have at most 64 KiB and not 2 MiB.
     watch_bytes: int = 64 << 20

@@ -42,6 +42,8 @@ def bound(address: str, *, shared: bool = False) -> list[socket.socket]:
         found = socket.getaddrinfo(
             host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
+        # An address that stands for all of IPv6 takes IPv4 as well, unless IPv4 has a socket of its own.
+        apart = int(any(family == socket.AF_INET for family, *_ in found))
         for family, kind, protocol, _, where in found:
             made = socket.socket(family, kind, protocol)
             sockets.append(made)
@@ -50,8 +52,7 @@ def bound(address: str, *, shared: bool = False) -> list[socket.socket]:
             if shared:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
-                # The IPv4 side has a socket of its own.
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, apart)
             made.bind(where)
     except OSError as error:
         for made in sockets:

@@ -16,11 +16,15 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
+import structlog
+
 from controlplane.store import wire
 from controlplane.store.entries import Change
 from controlplane.store.selection import By, Route, Selection
 from controlplane.store.waking import Sleeper, Waker
 from podwire import errors
+
+log = structlog.get_logger(__name__)
 
 # gRPC clients take 4 MiB by default; a revision, which is never cut, has at most etcd's 1.5 MiB.
 BATCH_BYTES: Final = 2 * 1024 * 1024 - 64 * 1024
@@ -104,8 +108,15 @@ class Watcher(Sleeper):
         self._channel.await_turn(self, at_once=self._past is not None)
 
     def wake(self) -> None:
-        if self.error is not None or not self.on_turn():
-            super().wake()
+        if self.error is None:
+            try:
+                if self.on_turn():
+                    return
+            except Exception:
+                # What was taken may not have been sent.
+                log.exception("a watch failed for a reason that nobody foresaw")
+                self.end(errors.Internal("the watch failed inside the server: its log says why"))
+        super().wake()
 
     def close(self) -> None:
         self._leave(self)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from controlplane.http2 import headers
 from controlplane.http2.frames import Code, ConnectionFault
-from controlplane.http2.headers import HeaderReader, MalformedError, Request, request_reader, Metadata
+from controlplane.http2.headers import HeaderReader, MalformedError, Metadata, Request, request_reader
 
 GRPC = (b"content-type", b"application/grpc")
 # POST, http and /, by their places in HPACK's own table.

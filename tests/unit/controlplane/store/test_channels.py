@@ -108,6 +108,43 @@ async def test_a_waiting_watcher_is_woken_by_its_end() -> None:
         watcher.take()
 
 
+async def test_a_watcher_that_sends_in_its_turn_need_not_be_woken() -> None:
+    feed = Feed()
+    watcher = feed.watch()
+    sent: list[str] = []
+
+    def turn() -> bool:
+        sent.extend(name for _, name, _ in taken(watcher))
+        watcher.rest()
+        return True
+
+    watcher.on_turn = turn
+    waiting = watcher.turn()
+    for name in ("a", "b"):
+        feed.put(pod(name))
+        await asyncio.sleep(0)
+    assert sent == ["a", "b"]
+    assert not waiting.done()
+
+
+async def test_a_watcher_whose_turn_fails_is_ended_and_the_others_have_theirs() -> None:
+    feed = Feed()
+    failing, other = feed.watch(), feed.watch()
+
+    def turn() -> bool:
+        failing.take()
+        raise ZeroDivisionError
+
+    failing.on_turn = turn
+    waiting = [failing.turn(), other.turn()]
+    feed.put(pod("a"))
+    await asyncio.gather(*waiting)
+    assert [name for _, name, _ in taken(other)] == ["a"]
+    # Not an event that was taken and is not sent.
+    with pytest.raises(errors.Internal):
+        failing.take()
+
+
 async def test_a_watcher_that_is_woken_while_nothing_happens_leaves_nothing_behind() -> None:
     feed = Feed()
     watcher = feed.watch()

@@ -52,6 +52,12 @@ def failure(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details)
 
 
+def _cancellations() -> int:
+    """How often the task that runs was told to end."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
 class Call(Stream):
     """One call under way."""
 
@@ -81,10 +87,12 @@ class Call(Stream):
         if self.closed:
             raise self.error()
         self._put(message, b"")
+        before = _cancellations()
         try:
             await self.drained()
         except asyncio.CancelledError:
-            if self.closed and self._code is not None:
+            # By the end of the call, or because the task is to end: that goes before.
+            if self.closed and _cancellations() == before:
                 raise self.error() from None
             raise
 
@@ -113,13 +121,17 @@ class Call(Stream):
 
     def answer_came(self, answer: headers.Answer, *, last: bool) -> None:
         self._answer = self._answer or answer
-        if not last:
-            return
-        if answer.code is not None:
+        http_status = self._answer.http_status or 0
+        if last and answer.code is not None:
             self._over(_CODES.get(answer.code, grpc.StatusCode.UNKNOWN), answer.details)
-        else:
-            code = _HTTP.get(self._answer.http_status or 0, grpc.StatusCode.UNKNOWN)
-            self._over(code, f"no answer of gRPC's: the status of HTTP is {self._answer.http_status}")
+        elif last or http_status >= 300:
+            # A page that a proxy sends is no message either.
+            code = _HTTP.get(http_status, grpc.StatusCode.UNKNOWN)
+            details = f"no answer of gRPC's: the status of HTTP is {http_status}"
+            if last:
+                self._over(code, details)
+            else:
+                self.fail(code, details)
 
     def peer_has_ended(self) -> None:
         super().peer_has_ended()
@@ -131,6 +143,10 @@ class Call(Stream):
         if not self.closed:
             self.connection.write(frames.reset(self.number, Code.CANCEL))
             self.lost(code, details)
+
+    def reset(self, code: Code) -> None:
+        super().reset(code)
+        self._over(grpc.StatusCode.INTERNAL, f"the server has broken HTTP/2's rules: {code.name}")
 
     def lost(self, code: grpc.StatusCode, details: str) -> None:
         """The call is over, and nobody need be told. What has come and was not read is of no use any more."""
@@ -169,8 +185,7 @@ class ClientConnection(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.leaving = True
-        for call in list(self.streams.values()):
-            call.lost(grpc.StatusCode.UNAVAILABLE, f"the connection is lost: {exc or 'the other end has closed it'}")
+        self._lose_calls(f"the connection is lost: {exc or 'the other end has closed it'}")
 
     def begin(self, timeout: float | None) -> Call:
         call = self.streams[self._next] = Call(self, self._next, timeout)
@@ -183,6 +198,12 @@ class ClientConnection(Connection):
         super().forget(stream)
         if self.leaving and not self.streams:
             self.close()
+
+    def close(self) -> None:
+        self.leaving = True
+        super().close()
+        # The transport may take long to be gone, and nothing that comes is taken in any more.
+        self._lose_calls("the server has broken HTTP/2's rules")
 
     def abort(self) -> None:
         self.leaving = True
@@ -215,6 +236,10 @@ class ClientConnection(Connection):
                 call.lost(grpc.StatusCode.UNAVAILABLE, "the server goes away and has not begun the call")
         if not self.streams:
             self.close()
+
+    def _lose_calls(self, details: str) -> None:
+        for call in list(self.streams.values()):
+            call.lost(grpc.StatusCode.UNAVAILABLE, details)
 
     def _look_at_silence(self) -> None:
         # A server that nothing is asked of may be silent, and need not like to be pinged.
@@ -260,7 +285,8 @@ class Channel:
 
         async def ask(request: Any, *, timeout: float | None = None) -> Any:
             data = request_serializer(request)
-            connection = self._ready() or await self._connected(timeout)
+            if (connection := self._ready()) is None:
+                connection, timeout = await self._connected(timeout)
             call = connection.begin(timeout)
             call.begin(block if timeout is None else block + headers.timeout(timeout), data)
             try:
@@ -292,9 +318,14 @@ class Channel:
 
     stream_unary = unary_stream
 
-    async def connected(self, timeout: float | None) -> ClientConnection:
-        """The connection, a new one if need be. Raises Unavailable, and DeadlineExceeded."""
-        return self._ready() or await self._connected(timeout)
+    async def connected(self, timeout: float | None) -> tuple[ClientConnection, float | None]:
+        """The connection, a new one if need be, and what that has left of `timeout`.
+
+        Raises Unavailable, DeadlineExceeded, and Cancelled where the channel is closed.
+        """
+        if (connection := self._ready()) is not None:
+            return connection, timeout
+        return await self._connected(timeout)
 
     def _block(self, method: str) -> bytes:
         return headers.call(method, self._target, "http" if self._tls is None else "https", ())
@@ -302,22 +333,24 @@ class Channel:
     def _ready(self) -> ClientConnection | None:
         return self._connections[-1] if self._connections and not self._connections[-1].leaving else None
 
-    async def _connected(self, timeout: float | None) -> ClientConnection:
+    async def _connected(self, timeout: float | None) -> tuple[ClientConnection, float | None]:
+        begun = self._loop.time()
         if self._connecting is None:
             if self._closed:
                 raise failure(grpc.StatusCode.CANCELLED, "the channel is closed")
-            if self._loop.time() < self._not_before:
+            if begun < self._not_before:
                 raise failure(grpc.StatusCode.UNAVAILABLE, self._failure)
             self._connecting = self._loop.create_task(self._connect(), name=f"connect to {self._target}")
-        try:
-            async with asyncio.timeout(timeout):
-                # Others may wait for it as well.
-                await asyncio.shield(self._connecting)
-        except TimeoutError:
-            raise failure(grpc.StatusCode.DEADLINE_EXCEEDED, f"{self._target} could not be reached in time") from None
+        # Others may wait for it as well, and the end of the channel cancels it, but none of them.
+        done, _ = await asyncio.wait([self._connecting], timeout=timeout)
+        if self._closed:
+            raise failure(grpc.StatusCode.CANCELLED, "the channel is closed")
+        if not done:
+            raise failure(grpc.StatusCode.DEADLINE_EXCEEDED, f"{self._target} could not be reached in time")
+        done.pop().result()
         if (connection := self._ready()) is None:
             raise failure(grpc.StatusCode.UNAVAILABLE, self._failure)
-        return connection
+        return connection, None if timeout is None else max(0.0, begun + timeout - self._loop.time())
 
     async def _connect(self) -> None:
         """Leaves a connection, or why there is none."""
@@ -374,10 +407,11 @@ class Talk:
         if self._call is None:
             if self._cancelled:
                 raise failure(grpc.StatusCode.CANCELLED, "the call was cancelled")
-            connection = await self._channel.connected(self._timeout)
-            # Another task may have begun it meanwhile.
+            connection, timeout = await self._channel.connected(self._timeout)
+            # Another task may have begun it meanwhile, or ended it.
+            if self._cancelled:
+                raise failure(grpc.StatusCode.CANCELLED, "the call was cancelled")
             if self._call is None:
-                self._call = connection.begin(self._timeout)
-                block = self._block if self._timeout is None else self._block + headers.timeout(self._timeout)
-                self._call.begin(block, None)
+                self._call = connection.begin(timeout)
+                self._call.begin(self._block if timeout is None else self._block + headers.timeout(timeout), None)
         return self._call

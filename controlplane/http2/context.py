@@ -119,12 +119,10 @@ class Context(Stream):
     def fail(self, code: grpc.StatusCode, details: str) -> None:
         if self.closed:
             return
-        # Headers pass by what the client's windows hold up; of a message that is cut off, it takes nothing.
-        self._outgoing.clear()
         self.set_code(code)
         self._details = details
         self._trailing = b""
-        self._send_status()
+        self._cut_off()
 
     def close(self) -> None:
         """A handler that still runs is cancelled."""
@@ -172,6 +170,11 @@ class Context(Stream):
         elif not self._outgoing:
             self._send_status()
 
+    def _cut_off(self) -> None:
+        """Headers pass by what the client's windows hold up; of a message that is cut off, it takes nothing."""
+        self._outgoing.clear()
+        self._send_status()
+
     def _send_status(self) -> None:
         self.connection.write(self._behind_last())
         self._all_sent()
@@ -211,9 +214,12 @@ class Context(Stream):
         except asyncio.CancelledError:
             if self.closed:
                 raise
-            # Not by its client: what waits for one that does not read is given up.
-            self._ended = True
-            self.fail(grpc.StatusCode.UNAVAILABLE, "the server has ended the call")
+            # Not by its client, which does not read: it hears of the error that waits behind what it has not read.
+            said, self._ended = self._ended and self._code, True
+            if said:
+                self._cut_off()
+            else:
+                self.fail(grpc.StatusCode.UNAVAILABLE, "the server has ended the call")
         except Exception:
             log.exception("a call failed for a reason that nobody foresaw", path=self._request.path)
             self._ended = True

@@ -78,6 +78,12 @@ class Handlers:
     async def refuse(self, request: bytes, context: Any) -> None:
         await context.abort(grpc.StatusCode.NOT_FOUND, request.decode())
 
+    async def spill(self, request: bytes, context: Any) -> None:
+        """Sends more than anybody has room for, and fails with what it is asked for, which waits behind that."""
+        context.send(pattern(MIB))
+        self.begun += 1
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION if request else grpc.StatusCode.OK, request.decode())
+
     async def gather(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         self.begun += 1
         await self.go.wait()
@@ -100,6 +106,7 @@ class Handlers:
         made: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             **{name: grpc.unary_unary_rpc_method_handler(getattr(self, name)) for name in ("length", "repeat", "wait")},
             **{name: grpc.unary_unary_rpc_method_handler(getattr(self, name)) for name in ("stumble", "refuse")},
+            "spill": grpc.unary_stream_rpc_method_handler(self.spill),
             "gather": grpc.stream_stream_rpc_method_handler(self.gather),
             "sum": grpc.stream_unary_rpc_method_handler(self.sum),
             "echo": grpc.stream_stream_rpc_method_handler(self.echo),
@@ -758,6 +765,24 @@ async def test_a_flood_of_calls_that_are_reset_at_once_leaves_nothing_behind(sce
     assert not scene.connection.streams
     assert {answer.reset for answer in client.answers.values()} <= {Code.REFUSED_STREAM}
     assert await serves(client, 40_001)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "details"),
+    [(b"too slow", "9", "too slow"), (b"", "14", "the server has ended the call")],
+)
+async def test_a_call_that_is_cut_off_ends_with_the_error_that_it_had_to_tell(
+    scene: Scene, request_: bytes, code: str, details: str
+) -> None:
+    client = await scene.client()
+    client.call(1, "spill", request_)
+    await eventually(lambda: scene.handlers.begun == 1)
+    await client.settle()
+    (task,) = scene.connection.running
+    assert not client.answers[1].ended
+    task.cancel()
+    answer = (await client.answer(1)).headers[-1]
+    assert (answer["grpc-status"], answer["grpc-message"]) == (code, details)
 
 
 # Clients that are no good.

@@ -16,7 +16,7 @@ import re
 import select
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -161,7 +161,13 @@ class _Watcher:
             else:
                 self.open = True
 
-    def _messages(self, payload: bytes) -> Iterator[bytes]:
+    def _messages(self, payload: bytes) -> Iterable[bytes]:
+        if not self._data and len(payload) == _PREFIX + int.from_bytes(payload[1:_PREFIX], "big"):
+            # As nearly always: a frame is a message.
+            return (payload,)
+        return self._split(payload)
+
+    def _split(self, payload: bytes) -> Iterator[bytes]:
         data = self._data + payload if self._data else payload
         position = 0
         while len(data) - position >= _PREFIX:

@@ -364,7 +364,7 @@ class Channel:
                     ssl=self._tls,
                 )
         except (OSError, TimeoutError) as error:
-            self._failure = f"{self._target} cannot be reached: {error or 'no answer in time'}"
+            self._failure = f"{self._target} cannot be reached: {str(error) or 'no answer in time'}"
             self._not_before = self._loop.time() + self._backoff.next()
         else:
             self._backoff.reset()

@@ -197,7 +197,8 @@ class Connection(asyncio.Protocol):
         """Who says nothing is pinged, and who does not answer is gone: packets may be lost, not refused."""
         options, now = self.options, self.loop.time()
         silent = now - self._heard_at
-        if self._heard_at > self._pinged_at:
+        # At the same time too: the loop's clock has milliseconds, and the answer of a neighbour takes less.
+        if self._heard_at >= self._pinged_at:
             self._looks = 0
         if self._looks == 0 and silent < options.ping_after:
             wait = options.ping_after - silent

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 import structlog.testing
+import uvloop
 
 from controlplane.http2 import Options, Server, connection, frames
 from controlplane.http2.accepted import ServerConnection as Connection
@@ -818,6 +819,22 @@ async def test_who_makes_the_server_answer_and_does_not_read_is_ended(
                 assert buffered <= MIB
     await eventually(lambda: bad not in scene.server.connections and not bad.running)
     assert await serves(await scene.client(), 1)
+
+
+def test_an_answer_to_a_ping_in_the_same_millisecond_is_one(tmp_path: Path) -> None:
+    """uvloop's clock, which the server runs by, has no smaller parts."""
+
+    async def pinged_again_and_again() -> None:
+        scene = Scene(tmp_path)
+        async with scene.serving(Options(ping_after=0.02, pong_within=0.02)):
+            client = await scene.client()
+            for _ in range(5):
+                while (heard := await client.hear()) is not None and heard[:2] != (PING, 0):
+                    pass
+                assert heard is not None, "the connection has ended"
+                client.send(frame(PING, ACK, 0, heard[3]))
+
+    uvloop.run(pinged_again_and_again())
 
 
 async def test_a_silent_client_is_pinged_then_gone(idle: Scene) -> None:

@@ -350,7 +350,7 @@ class Channel:
         done.pop().result()
         if (connection := self._ready()) is None:
             raise failure(grpc.StatusCode.UNAVAILABLE, self._failure)
-        return connection, None if timeout is None else max(0.0, begun + timeout - self._loop.time())
+        return connection, None if timeout is None else min(timeout, max(0.0, begun + timeout - self._loop.time()))
 
     async def _connect(self) -> None:
         """Leaves a connection, or why there is none."""

@@ -34,7 +34,7 @@ _PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 # Printable ASCII but the percent sign, which `quote` would encode.
 _PLAIN: Final = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}~"
 _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-# Digits of a timeout.
+# Digits of a timeout, and of a status.
 _MOST_DIGITS: Final = 8
 # gRPC's status of a call that asks too much.
 _RESOURCE_EXHAUSTED: Final = 8
@@ -180,11 +180,15 @@ def _answer(fields: Iterable[tuple[bytes, bytes]]) -> Answer:
     status = found.get(b":status", b"")
     code = found.get(b"grpc-status", b"")
     return Answer(
-        int(status) if status.isdigit() else None,
-        int(code) if code.isdigit() else None,
+        _number(status),
+        _number(code),
         unquote(found.get(b"grpc-message", b"").decode("latin-1")),
         found.get(b"grpc-encoding", b"identity").decode("latin-1"),
     )
+
+
+def _number(digits: bytes) -> int | None:
+    return int(digits) if digits.isdigit() and len(digits) <= _MOST_DIGITS else None
 
 
 def _metadata(name: bytes, value: bytes) -> tuple[str, str | bytes]:

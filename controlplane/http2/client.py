@@ -61,7 +61,7 @@ def _cancellations() -> int:
 class Call(Stream):
     """One call under way."""
 
-    __slots__ = ("_answer", "_code", "_details", "_end", "outcome")
+    __slots__ = ("_answer", "_code", "_details", "outcome")
     connection: ClientConnection
 
     def __init__(self, connection: ClientConnection, number: int, timeout: float | None) -> None:
@@ -69,7 +69,6 @@ class Call(Stream):
         self._answer: headers.Answer | None = None
         self._code: grpc.StatusCode | None = None
         self._details = ""
-        self._end = False
         # Done when the call is over, however it ends.
         self.outcome: asyncio.Future[None] = connection.loop.create_future()
 

@@ -62,6 +62,11 @@ def event_of(change: Change, selection: Selection) -> tuple[bytes, bytes] | None
     return None
 
 
+def _nobody() -> bool:
+    """For a watcher's turn: whoever waits for it must be woken."""
+    return False
+
+
 class Watcher(Sleeper):
     """One reader of a channel, with what it must be told before: the past, or everything there is."""
 
@@ -76,7 +81,7 @@ class Watcher(Sleeper):
         self.error: errors.PodwireError | None = None
         # Called in its turn. Whoever sends without waiting for anything does so here, `rest`s, and answers True; nobody
         # need be woken then.
-        self.on_turn: Callable[[], bool] = lambda: False
+        self.on_turn: Callable[[], bool] = _nobody
         # Called once when the watcher is ended from the server's side while it does not wait for events.
         self.on_end: Callable[[], None] = lambda: None
 
@@ -120,6 +125,8 @@ class Watcher(Sleeper):
 
     def close(self) -> None:
         self._leave(self)
+        # It refers to the watcher, in a ring that would wait for Python to collect garbage.
+        self.on_turn = _nobody
 
     def end(self, error: errors.PodwireError) -> None:
         if self.error is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
-from controlplane.store.channels import BATCH_BYTES
+from controlplane.store.channels import BATCH_BYTES, Watcher
 from podwire import errors, v1
 from tests.unit.controlplane.store.test_kind_cache import Feed, pod, taken
 
@@ -125,6 +127,27 @@ async def test_a_watcher_that_sends_in_its_turn_need_not_be_woken() -> None:
         await asyncio.sleep(0)
     assert sent == ["a", "b"]
     assert not waiting.done()
+
+
+def test_a_closed_watcher_leaves_no_garbage() -> None:
+    feed = Feed()
+
+    def closed() -> weakref.ref[Watcher]:
+        watcher = feed.watch()
+
+        def turn() -> bool:
+            watcher.rest()
+            return True
+
+        watcher.on_turn = turn
+        watcher.close()
+        return weakref.ref(watcher)
+
+    gc.disable()
+    try:
+        assert closed()() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_watcher_whose_turn_fails_is_ended_and_the_others_have_theirs() -> None:
